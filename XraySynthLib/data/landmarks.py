@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.geometry import View
 from XraySynthLib.geometry.transforms import checked_points, read_only
@@ -20,6 +20,13 @@ def _checked_names(names: Iterable[str], count: int) -> tuple[str, ...]:
     if doubled:
         raise ValueError(f"Landmark names must differ; there is more than one {doubled[0]!r}.")
     return checked
+
+
+def _checked_table(points: ArrayLike, name: str, size: int) -> NDArray:
+    """A writable (N, size) copy; an empty list is (0, size), a transposed table is refused."""
+    if np.size(points) == 0:
+        return np.empty((0, size))
+    return checked_points(points, name, size).copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ class LandmarkSet:
     points_ras_mm: NDArray
 
     def __post_init__(self) -> None:
-        points = checked_points(np.reshape(self.points_ras_mm, (-1, 3)), "points_ras_mm", 3).copy()
+        points = _checked_table(self.points_ras_mm, "points_ras_mm", 3)
         if np.isinf(points).any():
             raise ValueError("A landmark's position is infinite.")
         points[np.isnan(points).any(axis=1)] = np.nan
@@ -50,7 +57,8 @@ class LandmarkSet:
         points_px = view.project(self.points_ras_mm)
         rows, columns = view.intrinsics.shape_px
         with np.errstate(invalid="ignore"):
-            visible = ((points_px >= -0.5) & (points_px < [columns - 0.5, rows - 0.5])).all(axis=1)
+            inside = (points_px >= -0.5) & (points_px < [columns - 0.5, rows - 0.5])
+        visible = np.asarray(inside.all(axis=1))
         return ImageLandmarkSet(self.names, points_px, visible, np.ones(len(points_px)))
 
 
@@ -74,7 +82,7 @@ class ImageLandmarkSet:
     confidence: NDArray
 
     def __post_init__(self) -> None:
-        points = checked_points(np.reshape(self.points_px, (-1, 2)), "points_px", 2).copy()
+        points = _checked_table(self.points_px, "points_px", 2)
         points[~np.isfinite(points).all(axis=1)] = np.nan
         names = _checked_names(self.names, len(points))
         visible = read_only(self.visible, bool)

@@ -53,7 +53,8 @@ class Sample:
         key: Name of the sample in its set; also its files' stem.
         xray: The image.
         landmarks: Points in it.
-        masks: Name -> (rows, columns) bool; they may overlap, an X-ray looks through. None: not known.
+        masks: Name -> (rows, columns) bool, None where not known; they may overlap, an X-ray looks
+            through.
         provenance: Where it comes from.
 
     Raises:

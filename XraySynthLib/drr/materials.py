@@ -1,10 +1,156 @@
-"""What the X-rays pass through: one density map for each material."""
+"""What the X-rays pass through: a density map for each material, from HU or from labels."""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from XraySynthLib.data import Volume
+from XraySynthLib.geometry.transforms import checked_affine, translation
+
+SOFT, BONE, METAL = "soft tissue", "bone", "titanium"
+AIR_HU = -900.0
+"""At and below it is air: an exposure is measured against air, so air weighs nothing."""
+BONE_RAMP_HU = (150.0, 350.0)
+"""Over this range the bone's share of a voxel rises smoothly from 0 to 1."""
+METAL_HU = 3000.0
+"""Above it is metal. Scanners saturate near 3071 HU, so metal gets its own density."""
+METAL_DENSITY_G_PER_CM3 = 4.506
+
+
 @dataclass(frozen=True, eq=False)
 class Materials:
+    """One density map for each material, on one grid.
+
+    Attributes:
+        names: Names known to `drr.attenuation`.
+        density_g_per_cm3: (M, K, J, I) float32, read-only, not negative.
+        ras_from_ijk: (4, 4) from voxel index (integer = centre) to RAS, mm.
+
+    Raises:
+        ValueError: If shapes do not fit, or a density is negative or not finite.
+    """
+
     names: tuple[str, ...]
     density_g_per_cm3: NDArray
     ras_from_ijk: NDArray
+
+    def __post_init__(self) -> None:
+        density = np.ascontiguousarray(self.density_g_per_cm3, dtype=np.float32)
+        names = tuple(self.names)
+        if density.ndim != 4 or density.shape[0] != len(names) or density.size == 0:
+            raise ValueError(
+                f"density_g_per_cm3 must be ({len(names)} materials, K, J, I), got {density.shape}."
+            )
+        # One pass each, without a temporary: NaN fails both comparisons.
+        if not (density.min() >= 0 and density.max() < np.inf):
+            raise ValueError("A density is negative, NaN or infinite.")
+        density = density.view()
+        density.setflags(write=False)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "density_g_per_cm3", density)
+        object.__setattr__(self, "ras_from_ijk", checked_affine(self.ras_from_ijk, "ras_from_ijk"))
+
+    def cropped(self) -> "Materials":
+        """The same materials on the smallest grid that holds all that is not air.
+
+        Raises:
+            ValueError: If everything is air.
+        """
+        box, ras_from_box = bounding_box((self.density_g_per_cm3 > 0).any(0), self.ras_from_ijk)
+        return Materials(self.names, self.density_g_per_cm3[:, *box], ras_from_box)
+
+
+def bounding_box(filled: NDArray, ras_from_ijk: NDArray) -> tuple[tuple[slice, ...], NDArray]:
+    """Slices along K, J, I of the smallest box around what is filled, and its `ras_from_ijk`.
+
+    Raises:
+        ValueError: If nothing is filled.
+    """
+    slices = []
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        (indices,) = np.nonzero(filled.any(axis=others))
+        if len(indices) == 0:
+            raise ValueError("The volume holds nothing but air.")
+        slices.append(slice(int(indices[0]), int(indices[-1]) + 1))
+    return tuple(slices), ras_from_ijk @ translation([s.start for s in reversed(slices)])
+
+
+def density_from_hu(values_hu: NDArray) -> NDArray:
+    """Mass density of tissue, g/cm3: max(0, min(.001029 HU + 1.03, .0005886 HU + 1.03)).
+
+    The two lines are those of DeepDRR (Unberath et al. 2018); they meet at 0 HU.
+    """
+    density = np.where(values_hu < 0, np.float32(0.001029), np.float32(0.0005886))
+    density *= values_hu
+    density += np.float32(1.03)
+    return np.maximum(density, 0, out=density)
+
+
+def materials_from_hu(volume: Volume) -> Materials:
+    """Split a CT into soft tissue, bone and, where there is any, metal.
+
+    Below 350 HU bone comes in smoothly, so that no edge is drawn where HU cross a threshold.
+
+    Raises:
+        ValueError: If the volume holds nothing but air.
+    """
+    box, ras_from_ijk = bounding_box(volume.values_hu > AIR_HU, volume.ras_from_ijk)
+    values_hu = volume.values_hu[box]
+    density = density_from_hu(values_hu)
+    density[values_hu <= AIR_HU] = 0
+    low, high = BONE_RAMP_HU
+    share = np.clip((values_hu - low) / (high - low), 0, 1)
+    share *= share * (3 - 2 * share)  # smoothstep
+    metal = values_hu > METAL_HU
+    n_materials = 3 if metal.any() else 2
+    maps = np.empty((n_materials, *density.shape), np.float32)
+    np.multiply(density, share, out=maps[1])
+    np.subtract(density, maps[1], out=maps[0])
+    if n_materials == 3:
+        maps[2] = np.where(metal, METAL_DENSITY_G_PER_CM3, 0)
+        maps[:2, metal] = 0
+    return Materials((SOFT, BONE, METAL)[:n_materials], maps, ras_from_ijk)
+
+
+def materials_from_labels(
+    volume: Volume,
+    material_of_label: Mapping[int, str],
+    density_of_label: Mapping[int, float] | None = None,
+) -> Materials:
+    """Take each voxel's material from its label; its density from HU unless the label sets it.
+
+    Args:
+        volume: A CT with a label map.
+        material_of_label: Label -> material name. Voxels of other labels keep what their HU say.
+        density_of_label: Label -> g/cm3, for labels whose HU say nothing (metal).
+
+    Raises:
+        ValueError: If the volume has no labels, or a density is set for a label without material.
+    """
+    if volume.labels is None:
+        raise ValueError("The volume has no label map to take materials from.")
+    fixed = dict(density_of_label or {})
+    if set(fixed) - set(material_of_label):
+        raise ValueError(f"Labels {sorted(set(fixed) - set(material_of_label))} have no material.")
+    from_hu = materials_from_hu(volume)
+    box, ras_from_ijk = bounding_box(
+        (volume.values_hu > AIR_HU) | np.isin(volume.labels, list(fixed)), volume.ras_from_ijk
+    )
+    labels, values_hu = volume.labels[box], volume.values_hu[box]
+    names = list(dict.fromkeys([*from_hu.names, *material_of_label.values()]))
+    maps = np.zeros((len(names), *labels.shape), np.float32)
+    hu_box, _ = bounding_box(volume.values_hu > AIR_HU, volume.ras_from_ijk)
+    inner = tuple(
+        slice(inside.start - outside.start, inside.stop - outside.start)
+        for inside, outside in zip(hu_box, box, strict=True)
+    )
+    maps[: len(from_hu.names), *inner] = from_hu.density_g_per_cm3
+    for label, name in material_of_label.items():
+        here = labels == label
+        maps[:, here] = 0
+        density = fixed[label] if label in fixed else density_from_hu(values_hu[here])
+        maps[names.index(name), here] = density
+    return Materials(tuple(names), maps, ras_from_ijk)

@@ -1,6 +1,7 @@
 """The detector: its size, its pixels and its distance from the source."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from XraySynthLib.geometry.transforms import checked_vector, read_only
 
 MAX_PIXELS = 16384 * 16384
+
+DETECTOR_MIDDLE = cast(NDArray, None)
+"""What `principal_point_px` may be on the way in; on the way out it is always two numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +33,9 @@ class Intrinsics:
     """
 
     source_to_detector_mm: float = 1020.0
-    pixel_spacing_mm: NDArray = (0.194, 0.194)  # type: ignore[assignment]
+    pixel_spacing_mm: NDArray = field(default_factory=lambda: np.array([0.194, 0.194]))
     shape_px: tuple[int, int] = (1536, 1536)
-    principal_point_px: NDArray | None = None
+    principal_point_px: NDArray = DETECTOR_MIDDLE
     mirrored: bool = True
 
     def __post_init__(self) -> None:
@@ -47,9 +51,8 @@ class Intrinsics:
                 f"shape_px must be positive whole numbers of rows and columns, got {self.shape_px}."
             )
         rows, columns = int(shape[0]), int(shape[1])
-        point = self.principal_point_px
-        if point is None:
-            point = ((columns - 1) / 2, (rows - 1) / 2)
+        middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
+        point = middle if self.principal_point_px is None else self.principal_point_px
         object.__setattr__(self, "source_to_detector_mm", distance)
         object.__setattr__(self, "pixel_spacing_mm", spacing)
         object.__setattr__(self, "shape_px", (rows, columns))
@@ -60,7 +63,7 @@ class Intrinsics:
 
     @property
     def px_from_camera(self) -> NDArray:
-        """(3, 3) K with (column, row, 1) ~ K (x, y, z); its column scale is negative if mirrored."""
+        """(3, 3) K: (column, row, 1) ~ K (x, y, z); the column scale is negative if mirrored."""
         sign = -1.0 if self.mirrored else 1.0
         focal_column, focal_row = self.source_to_detector_mm / self.pixel_spacing_mm
         column, row = self.principal_point_px

@@ -15,7 +15,8 @@ VIEW_PRESETS = MappingProxyType(
     }
 )
 """(primary_deg, secondary_deg) by name; the Judet views are named for the obturator foramen that
-they open: right obturator = left iliac oblique, left obturator = right iliac oblique. AP is 0/0, a C-arm user's name for it although the beam runs from back to front."""
+they open: right obturator = left iliac oblique, left obturator = right iliac oblique. AP is 0/0, a
+C-arm user's name for it although the beam runs from back to front."""
 
 
 def view_preset(name: str) -> tuple[float, float]:

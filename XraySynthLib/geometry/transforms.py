@@ -13,7 +13,7 @@ RIGID_TOLERANCE = 1e-4
 
 def read_only(values: ArrayLike, dtype: type = np.float64) -> NDArray:
     """Copy `values` into an array of `dtype` that cannot be written to."""
-    array = np.array(values, dtype=dtype)
+    array: NDArray = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
 
@@ -34,7 +34,7 @@ def checked_vector(values: ArrayLike, name: str, size: int) -> NDArray:
 
 
 def checked_points(points: ArrayLike, name: str, size: int) -> NDArray:
-    """Return `points` as a float64 array (N, size); NaN is allowed and means undefined.
+    """Return `points` as a float64 array (N, size); a point not finite is undefined: NaN.
 
     Raises:
         ValueError: If the shape is another.
@@ -42,7 +42,7 @@ def checked_points(points: ArrayLike, name: str, size: int) -> NDArray:
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != size:
         raise ValueError(f"{name} must have shape (N, {size}), got {array.shape}.")
-    return array
+    return np.where(np.isfinite(array), array, np.nan)
 
 
 def checked_affine(matrix: ArrayLike, name: str) -> NDArray:

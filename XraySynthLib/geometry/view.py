@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from XraySynthLib.geometry.transforms import (
     checked_rigid,
     inverse_rigid,
     read_only,
+    rotation,
     transform_points,
 )
 
@@ -69,7 +70,8 @@ class View:
         points = checked_points(points_ras_mm, "points_ras_mm", 3)
         points_camera = transform_points(self.camera_from_ras, points)
         depth = points_camera[:, 2]
-        between = (depth > 0) & (depth <= self.intrinsics.source_to_detector_mm)
+        farthest = self.intrinsics.source_to_detector_mm * (1 + 1e-9)  # a detector point counts
+        between = (depth > 0) & (depth <= farthest)
         depth = np.where(between, depth, np.nan)
         homogeneous = points_camera @ self.intrinsics.px_from_camera.T
         return homogeneous[:, :2] / depth[:, None]
@@ -115,14 +117,16 @@ class View:
         """The view of the image whose columns run the other way: flip both or neither."""
         old = self.intrinsics
         column, row = old.principal_point_px
-        new = Intrinsics(
-            source_to_detector_mm=old.source_to_detector_mm,
-            pixel_spacing_mm=old.pixel_spacing_mm,
-            shape_px=old.shape_px,
-            principal_point_px=np.array([old.shape_px[1] - 1 - column, row]),
-            mirrored=not old.mirrored,
-        )
+        point = np.array([old.shape_px[1] - 1 - column, row])
+        new = replace(old, principal_point_px=point, mirrored=not old.mirrored)
         return View(self.ras_from_camera, new)
+
+    def rotated_180(self) -> "View":
+        """The view of the image turned by half a turn, `image[::-1, ::-1]`: both or neither."""
+        old = self.intrinsics
+        rows, columns = old.shape_px
+        new = replace(old, principal_point_px=[columns - 1, rows - 1] - old.principal_point_px)
+        return View(self.ras_from_camera @ rotation("z", 180), new)
 
     def to_dict(self) -> dict[str, Any]:
         """The view as JSON types, with the field names of the documentation."""

@@ -1,0 +1,1 @@
+"""Ways to project materials; `drr.projection` picks one by name."""

@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled: no global lock, and a cache on disk where one can be written."""
+"""How the CPU kernels are compiled: without the global lock, cached on disk where that can be."""
 
 from collections.abc import Callable
 from typing import Any

@@ -28,7 +28,7 @@ from XraySynthLib.drr.engines.joseph_kernels import look_up, sum_slices
 from XraySynthLib.drr.materials import Materials
 from XraySynthLib.geometry import View
 
-VOXEL_FRACTION = 0.4
+VOXEL_FRACTION = 0.25
 BAND_ROWS = 64
 MARGIN = 3
 """Grid rows and columns beyond the outermost pixel, for the cubic kernel."""
@@ -136,7 +136,9 @@ def _piece_of_detector(
         for side in (1, -1):
             plane = sign * directions[:, axis] - side * directions[:, other]
             # A hair outside is in: pixels on the border belong to both and are looked up once.
-            inside = [plane @ [1, *corner] >= -1e-9 * np.abs(directions).max() for corner in corners]
+            inside = [
+                plane @ [1, *corner] >= -1e-9 * np.abs(directions).max() for corner in corners
+            ]
             clipped: list[NDArray] = []
             for i, corner in enumerate(corners):
                 before = corners[i - 1]
@@ -168,9 +170,9 @@ def slope_grid(
     vectors = homogeneous @ directions  # (P, 3)
     depth = sign * vectors[:, 0]
     slopes = vectors[:, 1:] / depth[:, None]  # (P, 2)
-    changes = (
-        directions[1:, None, 1:] - sign * slopes[None] * directions[1:, None, :1]
-    ) / depth[None, :, None]  # (column or row, P, A or B)
+    changes = (directions[1:, None, 1:] - sign * slopes[None] * directions[1:, None, :1]) / depth[
+        None, :, None
+    ]  # (column or row, P, A or B)
     steps = np.abs(changes).max(axis=0).min(axis=0)  # (2,)
     distances = sign * (np.array([0, n_voxels[0] - 1]) - source[0])
     farthest, nearest = distances.max(), max(distances.min(), 1e-3)
@@ -182,7 +184,9 @@ def slope_grid(
     edges = np.stack([-source[1:], n_voxels[1:] - 1 - source[1:]])  # (2, 2)
     seen = np.concatenate([edges / farthest, edges / nearest])
     start = np.maximum(0, np.floor((seen.min(axis=0) - low) / steps))
-    stop = np.minimum(np.ceil((high - low) / steps - 1e-6), np.ceil((seen.max(axis=0) - low) / steps))
+    stop = np.minimum(
+        np.ceil((high - low) / steps - 1e-6), np.ceil((seen.max(axis=0) - low) / steps)
+    )
     if (stop < start).any():
         return np.zeros(4), 0, 0
     first = low + (start - MARGIN) * steps

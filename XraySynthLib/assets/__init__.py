@@ -1,0 +1,1 @@
+"""Files that ship with the library; the scripts that made them stand beside them."""

@@ -1,0 +1,30 @@
+"""Files that appear whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Lend a temporary name beside `path`; rename it to `path` when the block ends well.
+
+    The temporary name ends as `path` does, so that a writer that goes by the suffix recognises it.
+
+    Yields:
+        The path to write to; nothing is there yet.
+
+    Raises:
+        FileNotFoundError: If the folder of `path` does not exist.
+    """
+    final = Path(path)
+    if not final.parent.is_dir():
+        raise FileNotFoundError(f"The folder {final.parent} does not exist; make it first.")
+    temporary = final.with_name(f".tmp-{secrets.token_hex(6)}-{final.name}")
+    try:
+        yield temporary
+        os.replace(temporary, final)  # noqa: PTH105 - both names are ours, as one call
+    finally:
+        temporary.unlink(missing_ok=True)

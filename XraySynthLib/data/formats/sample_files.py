@@ -1,0 +1,204 @@
+"""A Sample as a folder: `sample.json`, `xray.tiff` and `labels.png`.
+
+`sample.json` is written last and removed first, so a folder without it is not whole. Masks may
+overlap (an X-ray looks through), so `labels.png` is no label map: it has 16 bits a pixel, and bit
+n belongs to the n-th name under `masks.bits`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from XraySynthLib.data.formats.atomic import atomic_path
+from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
+from XraySynthLib.data.formats.xray_json import xray_fields, xray_from_fields
+from XraySynthLib.data.formats.xray_raster import read_raster, write_tiff
+from XraySynthLib.data.landmarks import ImageLandmarkSet
+from XraySynthLib.data.sample import Provenance, Sample
+
+FORMAT, FORMAT_VERSION = "xraysynth-sample", 1
+SAMPLE_NAME, IMAGE_NAME, MASKS_NAME = "sample.json", "xray.tiff", "labels.png"
+MAX_MASKS = 16
+PROVENANCE_FIELDS = ("kind", "subject", "seed", "config", "code_version")
+
+
+def write_sample(sample: Sample, folder: str | Path) -> None:
+    """Write a sample into `folder`, which is made where it is missing.
+
+    Raises:
+        ValueError: If there are more than 16 masks or the provenance is not JSON.
+        OSError: If a file cannot be written.
+    """
+    target = Path(folder)
+    text = json.dumps(_document(sample), indent=2, allow_nan=False) + "\n"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / SAMPLE_NAME).unlink(missing_ok=True)
+    write_tiff(sample.xray, target / IMAGE_NAME)
+    if sample.masks:
+        _write_bits(list(sample.masks.values()), target / MASKS_NAME)
+    else:
+        (target / MASKS_NAME).unlink(missing_ok=True)
+    with atomic_path(target / SAMPLE_NAME) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def read_sample(path: str | Path) -> Sample:
+    """Read a sample from its folder or its `sample.json`.
+
+    Raises:
+        UnreadableFileError: If it is not whole, damaged or of a newer version.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / SAMPLE_NAME
+        if not file.exists():
+            raise unreadable(file.parent, f"the folder has no {SAMPLE_NAME}, so it is not whole.")
+    document = _read_document(file)
+    image_path = file.parent / IMAGE_NAME
+    xray = read_raster(image_path)[0]
+    with meaning(file):
+        described = xray_from_fields(document["xray"], xray.values, file)
+        if xray_fields(described) != xray_fields(xray):
+            raise ValueError(f"{IMAGE_NAME} is not the image that it describes.")
+        provenance = document["provenance"]
+        if not isinstance(provenance, dict) or set(provenance) != set(PROVENANCE_FIELDS):
+            raise ValueError(f"its provenance must have {', '.join(PROVENANCE_FIELDS)}.")
+        return Sample(
+            key=document["key"],
+            xray=xray,
+            landmarks=image_landmarks_from_dicts(document["landmarks"]),
+            masks=_read_masks(document["masks"], file, xray.values.shape),
+            provenance=Provenance(**provenance),
+        )
+
+
+def image_landmarks_to_dicts(landmarks: ImageLandmarkSet) -> list[dict[str, Any]]:
+    """Landmarks as JSON types: name, px [column, row] or null, visible, confidence."""
+    points = zip(
+        landmarks.names,
+        landmarks.points_px.tolist(),
+        landmarks.visible.tolist(),
+        landmarks.confidence.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "name": name,
+            "px": None if any(map(np.isnan, px)) else px,
+            "visible": visible,
+            "confidence": confidence,
+        }
+        for name, px, visible, confidence in points
+    ]
+
+
+def image_landmarks_from_dicts(points: Sequence[Mapping[str, Any]]) -> ImageLandmarkSet:
+    """Make landmarks from what `image_landmarks_to_dicts` returned.
+
+    Raises:
+        ValueError: If a field is missing, unknown or wrong.
+    """
+    names = {"name", "px", "visible", "confidence"}
+    if not isinstance(points, Sequence) or not all(
+        isinstance(point, Mapping) and set(point) == names for point in points
+    ):
+        raise ValueError("Landmarks must be a list of objects with name, px, visible, confidence.")
+    for point in points:
+        px = point["px"]
+        right = px is None or (isinstance(px, Sequence) and len(px) == 2 and all(map(_real, px)))
+        if not right or not isinstance(point["visible"], bool) or not _real(point["confidence"]):
+            raise ValueError(f"Landmark {point['name']!r} has a wrong px, visible or confidence.")
+    nowhere = [np.nan, np.nan]
+    return ImageLandmarkSet(
+        tuple(point["name"] for point in points),
+        np.array([nowhere if p["px"] is None else p["px"] for p in points]).reshape(-1, 2),
+        np.array([point["visible"] for point in points], dtype=bool),
+        np.array([point["confidence"] for point in points], dtype=np.float64),
+    )
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _document(sample: Sample) -> dict[str, Any]:
+    names = None if sample.masks is None else list(sample.masks)
+    if names is not None and len(names) > MAX_MASKS:
+        raise ValueError(f"A sample's file holds up to {MAX_MASKS} masks, got {len(names)}.")
+    provenance = {field: getattr(sample.provenance, field) for field in PROVENANCE_FIELDS}
+    provenance["config"] = dict(sample.provenance.config)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "key": sample.key,
+        "image": IMAGE_NAME,
+        "xray": xray_fields(sample.xray),
+        "landmarks": image_landmarks_to_dicts(sample.landmarks),
+        "masks": None if names is None else {"file": MASKS_NAME if names else None, "bits": names},
+        "provenance": provenance,
+    }
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    check_file(path)
+    with reading(path, "a JSON file"):
+        document = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise unreadable(path, f"it is JSON but no sample: its format is not {FORMAT!r}.")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise unreadable(
+            path,
+            f"its format_version is {version!r}, this XraySynth reads {FORMAT_VERSION}; update.",
+        )
+    if not isinstance(document.get("xray"), dict):
+        raise unreadable(path, "it does not describe its X-ray.")
+    missing = sorted({"key", "xray", "landmarks", "masks", "provenance"} - set(document))
+    if missing:
+        raise unreadable(path, f"it lacks {', '.join(missing)}.")
+    if not isinstance(document["key"], str):
+        raise unreadable(path, "its key is not text.")
+    return document
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON.")
+
+
+def _write_bits(masks: Sequence[NDArray], path: Path) -> None:
+    bits = np.zeros(masks[0].shape, np.uint16)
+    for position, mask in enumerate(masks):
+        bits |= mask.astype(np.uint16) << np.uint16(position)
+    with atomic_path(path) as temporary:
+        Image.fromarray(bits).save(temporary, "PNG")
+
+
+def _read_masks(described: object, path: Path, shape: tuple[int, ...]) -> dict[str, NDArray] | None:
+    if described is None:
+        return None
+    names = described.get("bits") if isinstance(described, dict) else None
+    if (
+        not isinstance(names, list)
+        or len(names) > MAX_MASKS
+        or len({*map(str, names)}) < len(names)
+    ):
+        raise unreadable(path, f"its masks must be up to {MAX_MASKS} different names.")
+    if not names:
+        return {}
+    image_path = path.parent / MASKS_NAME
+    check_file(image_path)
+    with (
+        reading(image_path, "a 16-bit grey PNG"),
+        Image.open(image_path, formats=("PNG",)) as image,
+    ):
+        if not image.mode.startswith("I"):
+            raise ValueError(f"Bits are stored in 16 bits a pixel, got {image.mode}.")
+        bits = np.array(image).astype(np.uint16)
+    if bits.shape != shape:
+        raise unreadable(image_path, f"its shape {bits.shape} is not the image's {shape}.")
+    return {str(name): (bits >> position & 1).astype(bool) for position, name in enumerate(names)}

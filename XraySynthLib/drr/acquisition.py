@@ -1,0 +1,184 @@
+"""Random acquisitions: draw a frozen record of every parameter, then apply it.
+
+The record is all that is needed to make an image again; drawing and applying share no generator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from XraySynthLib.data import Xray
+from XraySynthLib.drr.collimation import Collimation
+from XraySynthLib.drr.exposure import Exposure, expose
+from XraySynthLib.drr.materials import Materials
+from XraySynthLib.drr.projection import project
+from XraySynthLib.drr.spectrum import SHIPPED_KVP
+from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class AcquisitionRanges:
+    """From where acquisitions are drawn, uniformly and independently.
+
+    Attributes:
+        primary_deg: Positioner primary angle, +LAO.
+        secondary_deg: Positioner secondary angle, +CRA.
+        roll_deg: Roll about the beam.
+        isocenter_offset_mm: Each coordinate of the isocentre, from the point aimed at, RAS.
+        source_to_isocenter_mm: Distance from the source to the isocentre.
+        kvp: Tube voltages, each as likely.
+        scatter: Strength of scatter.
+        photons_per_pixel: Detected photons in the open beam, drawn on a log scale.
+        electronic_noise_photons: Readout noise.
+        blur_mm: Detector blur.
+        collimated_share: Share of images with a collimated field.
+        field_share: Width and height of such a field, as a share of the detector's.
+
+    Raises:
+        ValueError: If a range runs backward or its limits are not finite.
+    """
+
+    primary_deg: Range = (-45.0, 45.0)
+    secondary_deg: Range = (-40.0, 40.0)
+    roll_deg: Range = (-10.0, 10.0)
+    isocenter_offset_mm: Range = (-30.0, 30.0)
+    source_to_isocenter_mm: Range = (500.0, 700.0)
+    kvp: tuple[int, ...] = SHIPPED_KVP
+    scatter: Range = (0.02, 0.2)
+    photons_per_pixel: Range = (800.0, 20000.0)
+    electronic_noise_photons: Range = (1.0, 6.0)
+    blur_mm: Range = (0.1, 0.4)
+    collimated_share: float = 0.3
+    field_share: Range = (0.5, 0.95)
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name in ("kvp", "collimated_share"):
+                continue
+            low, high = value
+            if not (np.isfinite([low, high]).all() and low <= high):
+                raise ValueError(f"{name} must be a range from low to high, got {value}.")
+        if self.photons_per_pixel[0] <= 0:
+            raise ValueError("photons_per_pixel is drawn on a log scale and must be positive.")
+        if not self.kvp:
+            raise ValueError("kvp must list at least one tube voltage.")
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """Every parameter of one image.
+
+    Attributes:
+        pose: Where the C-arm stands.
+        intrinsics: Its detector.
+        exposure: How the image is taken.
+        noise_seed: Seeds the noise.
+    """
+
+    pose: CArmPose
+    intrinsics: Intrinsics
+    exposure: Exposure = field(default_factory=Exposure)
+    noise_seed: int = 0
+
+    @property
+    def view(self) -> View:
+        """The view of the pose and the detector."""
+        return view_from_carm(self.pose, self.intrinsics)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        pose = {**vars(self.pose), "isocenter_ras_mm": self.pose.isocenter_ras_mm.tolist()}
+        intrinsics = self.view.to_dict()
+        del intrinsics["ras_from_camera"]
+        return {
+            "pose": pose,
+            "intrinsics": intrinsics,
+            "exposure": asdict(self.exposure),
+            "noise_seed": self.noise_seed,
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Acquisition":
+        """Make an acquisition from what `to_dict` returned.
+
+        Raises:
+            ValueError: If a field is missing, unknown or wrong.
+        """
+        try:
+            exposure = dict(record["exposure"])
+            if exposure["collimation"] is not None:
+                exposure["collimation"] = Collimation(**exposure["collimation"])
+            return cls(
+                CArmPose(**record["pose"]),
+                Intrinsics(**record["intrinsics"]),
+                Exposure(**exposure),
+                int(record["noise_seed"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The acquisition's record is damaged: {error}.") from error
+
+
+def draw_acquisition(
+    ranges: AcquisitionRanges,
+    intrinsics: Intrinsics,
+    aim_ras_mm: ArrayLike,
+    rng: np.random.Generator,
+) -> Acquisition:
+    """Draw every parameter of one image.
+
+    Args:
+        ranges: From where to draw.
+        intrinsics: The detector.
+        aim_ras_mm: (3,) the point aimed at, RAS, mm.
+        rng: The generator.
+
+    Returns:
+        The record; always the same number of draws, so records stay comparable between ranges.
+    """
+    primary_deg, secondary_deg, roll_deg = (
+        rng.uniform(*limits)
+        for limits in (ranges.primary_deg, ranges.secondary_deg, ranges.roll_deg)
+    )
+    offset_mm = rng.uniform(*ranges.isocenter_offset_mm, size=3)
+    pose = CArmPose(
+        primary_deg,
+        secondary_deg,
+        roll_deg,
+        np.asarray(aim_ras_mm, dtype=float) + offset_mm,
+        rng.uniform(*ranges.source_to_isocenter_mm),
+    )
+    width_mm, height_mm = intrinsics.size_mm * rng.uniform(*ranges.field_share, size=2)
+    shape = ("rectangle", "circle", "octagon")[rng.integers(3)]
+    field_angle_deg = rng.uniform(-20, 20)
+    collimated = rng.random() < ranges.collimated_share
+    exposure = Exposure(
+        kvp=int(ranges.kvp[rng.integers(len(ranges.kvp))]),
+        scatter=rng.uniform(*ranges.scatter),
+        photons_per_pixel=float(np.exp(rng.uniform(*np.log(ranges.photons_per_pixel)))),
+        electronic_noise_photons=rng.uniform(*ranges.electronic_noise_photons),
+        blur_mm=rng.uniform(*ranges.blur_mm),
+        collimation=Collimation(shape, float(width_mm), float(height_mm), field_angle_deg)
+        if collimated
+        else None,
+    )
+    return Acquisition(pose, intrinsics, exposure, int(rng.integers(2**32)))
+
+
+def acquire(materials: Materials, acquisition: Acquisition, engine: str = "numba") -> Xray:
+    """Make the image of a record.
+
+    Returns:
+        A TRANSMISSION image.
+
+    Raises:
+        ValueError: If the source stands inside the patient, or no ray meets the volume.
+    """
+    view = acquisition.view
+    area_density = project(materials, view, engine)
+    rng = np.random.default_rng(acquisition.noise_seed)
+    return expose(area_density, materials.names, view, acquisition.exposure, rng)

@@ -1,0 +1,148 @@
+"""The shared physics: area density -> spectrum -> collimator -> scatter -> noise -> detector blur.
+
+Quantities are kept apart: `expose` makes TRANSMISSION, `to_line_integral` and `to_display` go on
+from there, and each refuses an image of another quantity.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from XraySynthLib.data import Quantity, Xray
+from XraySynthLib.drr.collimation import Collimation
+from XraySynthLib.drr.scatter import scattered
+from XraySynthLib.drr.spectral import polychromatic_line_integral
+from XraySynthLib.drr.spectrum import SHIPPED_KVP, load_spectrum
+from XraySynthLib.geometry import View
+
+MIN_TRANSMISSION = 1e-7
+DISPLAY_PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How the image is taken. The defaults are the plain image: a spectrum and nothing else.
+
+    Attributes:
+        kvp: Tube voltage, one of 60, 70, ... 120.
+        scatter: Strength of scatter as in `drr.scatter`; 0 for none.
+        photons_per_pixel: Photons detected in a pixel of the open beam; 0 for no noise.
+        electronic_noise_photons: Standard deviation of the readout, in photons.
+        blur_mm: Standard deviation of the detector's point spread, on the detector.
+        collimation: The open field, or None for the whole detector.
+
+    Raises:
+        ValueError: If there is no spectrum for the voltage or a number is negative.
+    """
+
+    kvp: int = 90
+    scatter: float = 0.0
+    photons_per_pixel: float = 0.0
+    electronic_noise_photons: float = 0.0
+    blur_mm: float = 0.0
+    collimation: Collimation | None = None
+
+    def __post_init__(self) -> None:
+        if self.kvp not in SHIPPED_KVP:
+            raise ValueError(f"There is no spectrum for {self.kvp} kVp; there are {SHIPPED_KVP}.")
+        for name in ("scatter", "photons_per_pixel", "electronic_noise_photons", "blur_mm"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+
+
+PLAIN = Exposure()
+FULL = Exposure(scatter=0.08, photons_per_pixel=4000.0, electronic_noise_photons=4.0, blur_mm=0.18)
+"""All the physics, at doses and widths typical of a mobile C-arm with a grid."""
+
+
+def expose(
+    area_density: NDArray,
+    names: tuple[str, ...],
+    view: View,
+    exposure: Exposure = PLAIN,
+    rng: np.random.Generator | None = None,
+) -> Xray:
+    """Turn projected materials into an exposed detector.
+
+    Args:
+        area_density: (M, rows, columns), g/cm2.
+        names: (M,) the materials.
+        view: The view they were projected in.
+        exposure: Voltage, scatter, noise, blur and collimation.
+        rng: Where noise comes from; needed if there is any.
+
+    Returns:
+        A TRANSMISSION image, 1 in the open beam.
+
+    Raises:
+        ValueError: If shapes do not fit, or there is noise but no generator.
+    """
+    if area_density.shape != (len(names), *view.intrinsics.shape_px):
+        raise ValueError(
+            f"area_density must be {(len(names), *view.intrinsics.shape_px)}, "
+            f"got {area_density.shape}."
+        )
+    noisy = exposure.photons_per_pixel > 0
+    if noisy and rng is None:
+        raise ValueError("An exposure with noise needs a random generator.")
+    line_integral = polychromatic_line_integral(area_density, names, load_spectrum(exposure.kvp))
+    signal = np.exp(-line_integral)
+    if exposure.collimation is not None:
+        signal *= exposure.collimation.openness(view.intrinsics)
+    if exposure.scatter > 0:
+        signal += scattered(signal, exposure.scatter, view.intrinsics.pixel_spacing_mm)
+    if noisy:
+        assert rng is not None
+        photons = rng.poisson(signal * exposure.photons_per_pixel).astype(np.float32)
+        if exposure.electronic_noise_photons > 0:
+            readout = rng.standard_normal(photons.shape, dtype=np.float32)
+            photons += readout * np.float32(exposure.electronic_noise_photons)
+        signal = photons / np.float32(exposure.photons_per_pixel)
+    if exposure.blur_mm > 0:
+        sigma_px = exposure.blur_mm / view.intrinsics.pixel_spacing_mm[::-1]
+        signal = ndimage.gaussian_filter(signal, sigma_px, mode="nearest")
+    return Xray(signal, Quantity.TRANSMISSION, view=view)
+
+
+def to_line_integral(xray: Xray) -> Xray:
+    """-ln of a TRANSMISSION image; what fell to zero or below reads as a transmission of 1e-7.
+
+    Raises:
+        ValueError: If the image is of another quantity.
+    """
+    _require(xray, Quantity.TRANSMISSION)
+    values = -np.log(np.maximum(xray.values, MIN_TRANSMISSION))
+    return replace(xray, values=values, quantity=Quantity.LINE_INTEGRAL)
+
+
+def to_display(xray: Xray, window: tuple[float, float] | None = None) -> Xray:
+    """Window a LINE_INTEGRAL image to 0..1, dense bright.
+
+    Args:
+        xray: The image.
+        window: Values shown as 0 and as 1; None takes the 0.5th and 99.5th percentile of what the
+            collimator left open.
+
+    Raises:
+        ValueError: If the image is of another quantity or the window is empty.
+    """
+    _require(xray, Quantity.LINE_INTEGRAL)
+    values = xray.values
+    if window is None:
+        open_field = values[values < -np.log(10 * MIN_TRANSMISSION)]
+        low, high = np.percentile(open_field if open_field.size else values, DISPLAY_PERCENTILES)
+        if high <= low:
+            high = low + 1.0
+    else:
+        low, high = window
+        if not high > low:
+            raise ValueError(f"The window's upper end must be above its lower, got {window}.")
+    shown = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return replace(xray, values=shown, quantity=Quantity.DISPLAY)
+
+
+def _require(xray: Xray, quantity: Quantity) -> None:
+    if xray.quantity is not quantity:
+        raise ValueError(f"This takes a {quantity.value} image, got a {xray.quantity.value} image.")
