@@ -15,3 +15,7 @@ class MissingDependencyError(XraySynthError):
 
 class EngineError(XraySynthError):
     """A projection engine cannot run here, or failed its self-test."""
+
+
+class UsageError(XraySynthError):
+    """What was asked for contradicts itself; the command line ends with status 2."""

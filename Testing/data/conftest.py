@@ -138,7 +138,7 @@ def ct_slices(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def xray_dicom(tmp_path: Path) -> Callable[..., Path]:
-    """`xray_dicom(pixels, modality="CR", Keyword=value...)` writes an X-ray and returns its path."""
+    """`xray_dicom(pixels, modality="CR", Keyword=value...)` writes an X-ray file."""
 
     def write(pixels: np.ndarray, modality: str = "CR", **attributes: object) -> Path:
         beam = modality in ("XA", "RF")

@@ -50,7 +50,13 @@ def test_undefined_points_are_nan_and_an_empty_label_gives_way_to_the_id(tmp_pat
     (tmp_path / "l.mrk.json").write_text(markups(points))
     landmarks = read_landmarks(tmp_path / "l.mrk.json")
     assert landmarks.names == ("a", "b", "c", "d", "7")
-    assert np.isnan(landmarks.points_ras_mm).any(axis=1).tolist() == [False, True, True, True, False]
+    assert np.isnan(landmarks.points_ras_mm).any(axis=1).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_what_slicer_gets(tmp_path):
@@ -58,7 +64,11 @@ def test_what_slicer_gets(tmp_path):
     document = json.loads((tmp_path / "hip.mrk.json").read_text())
     assert document["@schema"].endswith("Schema/markups-schema-v1.0.3.json#")
     (markup,) = document["markups"]
-    assert (markup["type"], markup["coordinateSystem"], markup["name"]) == ("Fiducial", "LPS", "hip")
+    assert (markup["type"], markup["coordinateSystem"], markup["name"]) == (
+        "Fiducial",
+        "LPS",
+        "hip",
+    )
     first, second = markup["controlPoints"]
     assert (first["label"], first["position"]) == ("FH-l", [-10.5, 20.25, 30])
     assert (second["position"], second["positionStatus"]) == ("", "undefined")
@@ -81,7 +91,7 @@ def test_an_fcsv_file_written_by_hand(tmp_path, system):
 
 
 def test_a_csv_file_written_by_hand(tmp_path):
-    text = "name,x_ras_mm,y_ras_mm,z_ras_mm\nFH-l,10.5,-20.25,30\n\"ASIS, right\",,,\n"
+    text = 'name,x_ras_mm,y_ras_mm,z_ras_mm\nFH-l,10.5,-20.25,30\n"ASIS, right",,,\n'
     (tmp_path / "l.csv").write_text("\ufeff" + text, "utf-8")  # as Excel writes it
     landmarks = read_landmarks(tmp_path / "l.csv")
     assert landmarks.names == LANDMARKS.names
@@ -94,7 +104,9 @@ def test_a_csv_file_written_by_hand(tmp_path):
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     points=st.dictionaries(
         NAMES.filter(lambda name: not name.startswith("#")),

@@ -13,7 +13,9 @@ def test_slicers_chest_ct(real_file):
     assert volume.spacing_mm == pytest.approx([3.04688, 3.04688, 10], abs=1e-4)
     assert volume.values_hu.min() == -1024  # padding of -3024 in the file
     assert volume.ras_from_ijk[:3, 3] == pytest.approx([-193.096, -216.396, -340.25], abs=1e-3)
-    assert mean_anterior_mm(volume, 400) < mean_anterior_mm(volume, -200) - 20  # the spine is behind
+    assert (
+        mean_anterior_mm(volume, 400) < mean_anterior_mm(volume, -200) - 20
+    )  # the spine is behind
 
 
 def mean_anterior_mm(volume, above_hu):

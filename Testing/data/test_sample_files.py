@@ -98,9 +98,7 @@ def test_the_documented_fields(folder, sample):
 
 def test_masks_unknown_none_and_sixteen(tmp_path, sample):
     def write(masks):
-        write_sample(
-            Sample("k", sample.xray, LANDMARKS, masks, PROVENANCE), tmp_path / "k"
-        )
+        write_sample(Sample("k", sample.xray, LANDMARKS, masks, PROVENANCE), tmp_path / "k")
         return read_sample(tmp_path / "k").masks
 
     full = np.ones((30, 40), bool)

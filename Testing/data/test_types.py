@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Provenance, Quantity, Sample
-from XraySynthLib.data import Volume, Xray
+from XraySynthLib.data import (
+    ImageLandmarkSet,
+    LandmarkSet,
+    Provenance,
+    Quantity,
+    Sample,
+    Volume,
+    Xray,
+)
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
 

@@ -1,6 +1,8 @@
 """CT volumes and label maps: where a voxel lies, and what is refused."""
 
 import gzip
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -68,7 +70,9 @@ def test_an_oblique_left_handed_volume_comes_back(tmp_path, oblique_volume, suff
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     seed=st.integers(0, 2**32 - 1),
     spacing=st.tuples(*[st.floats(0.2, 6)] * 3),
@@ -101,6 +105,14 @@ def test_padding_becomes_air(tmp_path):
     values[0, 0, :3] = [-3024, -2048, -1025]
     volume = read_volume(write_image(tmp_path / "ct.mha", values))
     assert volume.values_hu[0, 0].tolist() == [-1024, -1024, -1024, -940, -920]
+
+
+def test_a_niftis_slope_and_intercept_are_applied(tmp_path):
+    stored = np.arange(60, dtype=np.int16).reshape(3, 4, 5) * 20
+    data = bytearray(write_image(tmp_path / "ct.nii", stored).read_bytes())
+    data[112:120] = np.array([2, -1024], "<f4").tobytes()  # scl_slope, scl_inter
+    (tmp_path / "ct.nii").write_bytes(data)
+    assert np.array_equal(read_volume(tmp_path / "ct.nii").values_hu, stored * 2.0 - 1024)
 
 
 def test_labels_come_with_the_volume_when_the_grids_agree(tmp_path, oblique_volume, refused):
@@ -230,6 +242,32 @@ def test_truncated_files_are_refused(tmp_path, refused, capfd, suffix, kept):
     with refused(f"cut{suffix}"):
         read_volume(cut)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_changed_byte_in_packed_data_is_noticed(tmp_path, refused, random, suffix):
+    """ITK reads a .mha whose packed bytes have changed without a word."""
+    path = tmp_path / f"ct{suffix}"
+    write_volume(Volume(np.round(random.normal(0, 300, (8, 9, 10))), np.eye(4)), path)
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 4
+    path.write_bytes(data)
+    with refused(path.name):
+        read_volume(path)
+
+
+def test_stderr_is_given_back_also_by_threads(tmp_path, refused, capfd):
+    path = write_image(tmp_path / "ct.mha", hu((20, 30, 40)))
+    path.write_bytes(path.read_bytes()[:-50])
+
+    def read(_):
+        with refused("ct.mha"):
+            read_volume(path)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(20)))
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path, refused):

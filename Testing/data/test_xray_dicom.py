@@ -1,12 +1,15 @@
 """DICOM X-rays: dense is bright, spacing and View are right, the rest is refused."""
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats import read_xray, read_xrays
+from XraySynthLib.data.formats import xray_dicom as xray_dicom_module
+from XraySynthLib.data.formats.dicom_files import read_dataset
 
 STORED = np.array([[0, 51, 255], [102, 153, 204]], np.uint8)
 C_ARM = {
@@ -110,6 +113,35 @@ def test_each_frame_has_its_own_angle(xray_dicom, steps, degrees):
         assert xray.view.source_ras_mm == pytest.approx(source)
 
 
+def item(**attributes):
+    dataset = pydicom.Dataset()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def test_an_enhanced_object_keeps_its_geometry_in_functional_groups(xray_dicom):
+    geometry = item(DistanceSourceToIsocenter=500.0, DistanceSourceToDetector=1000.0)
+    angles = [item(PositionerPrimaryAngle=a, PositionerSecondaryAngle=0.0) for a in (0.0, 90.0)]
+    path = xray_dicom(
+        np.stack([STORED, STORED]),
+        "XA",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.12.1.1",
+        ImagerPixelSpacing=[0.4, 0.2],
+        SharedFunctionalGroupsSequence=[item(XRayGeometrySequence=[geometry])],
+        PerFrameFunctionalGroupsSequence=[item(PositionerPositionSequence=[a]) for a in angles],
+    )
+    first, second = read_xrays(path)
+    assert first.view.source_ras_mm == pytest.approx([0, -500, 0])
+    assert second.view.source_ras_mm == pytest.approx([500, 0, 0])
+
+
+def test_nonsense_in_an_attribute_that_is_not_needed_does_not_matter(xray_dicom):
+    path = xray_dicom(STORED, KVP="71.25", PatientWeight="62.50")
+    path.write_bytes(path.read_bytes().replace(b"71.25", b"a,b;c").replace(b"62.50", b"6\\2,5"))
+    assert read_xray(path).values.shape == (2, 3)
+
+
 def test_a_secondary_capture_is_taken_as_shown(xray_dicom, refused):
     capture = {"SOPClassUID": SecondaryCaptureImageStorage}
     assert read_xray(xray_dicom(STORED, "OT", **capture)).values == pytest.approx(STORED / 255)
@@ -126,16 +158,13 @@ def test_jpeg_lossless_is_unpacked_by_simpleitk(tmp_path, xray_dicom, photometri
     stored = (np.arange(64 * 48).reshape(64, 48) * 5 % 4093).astype(np.uint16)
     rescale = {"RescaleSlope": "1", "RescaleIntercept": intercept, "BitsStored": 12, "HighBit": 11}
     plain = xray_dicom(stored, PhotometricInterpretation=photometric, **rescale)
-    from XraySynthLib.data.formats import xray_dicom as module
-    from XraySynthLib.data.formats.dicom_files import read_dataset
-
-    assert np.array_equal(module._itk_frames(read_dataset(plain), plain)[0], stored)
+    assert np.array_equal(xray_dicom_module._itk_frames(read_dataset(plain, []), plain)[0], stored)
     image = sitk.GetImageFromArray(stored)
     image.SetMetaData("0008|0060", "CR")
     image.SetMetaData("0008|0016", "1.2.840.10008.5.1.4.1.1.1")
     packed = str(tmp_path / "packed.dcm")
     sitk.WriteImage(image, packed, useCompression=True, compressor="JPEG")
-    syntax = read_dataset(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID
+    syntax = read_dataset(tmp_path / "packed.dcm", []).file_meta.TransferSyntaxUID
     assert syntax == "1.2.840.10008.1.2.4.70"
     assert read_xray(packed).values == pytest.approx(stored / stored.max(), abs=1e-6)
 
@@ -167,6 +196,6 @@ def test_truncated_files_and_files_without_pixels_are_refused(tmp_path, xray_dic
         with refused(path.name):
             read_xray(path)
     (tmp_path / "x.dcm").write_bytes(data[data.index(b"DICM") + 4 :])
-    with refused("an X-ray is a DICOM"):
+    with refused("not a DICOM file"):
         read_xray(tmp_path / "x.dcm")
     assert capfd.readouterr().err == ""

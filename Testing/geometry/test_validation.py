@@ -165,7 +165,16 @@ def test_a_wrong_json_view_is_refused(a_view, edit, words):
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null"])
-def test_text_that_is_no_view_is_refused(text):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "A view must be JSON text"),
+        ('{"mirrored": ', "A view must be JSON text"),
+        ("[1, 2]", "A view must be a JSON object, got list"),
+        ("null", "A view must be a JSON object, got NoneType"),
+    ],
+)
+def test_text_that_is_no_view_is_refused(text, words):
+    with pytest.raises(ValueError, match=words) as error:
         View.from_json(text)
+    assert_one_sentence(error, words)

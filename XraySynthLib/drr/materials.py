@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from XraySynthLib.data import Volume
+from XraySynthLib.drr.attenuation import mass_attenuation
 from XraySynthLib.geometry.transforms import checked_affine, translation
 
 SOFT, BONE, METAL = "soft tissue", "bone", "titanium"
 AIR_HU = -900.0
 """At and below it is air: an exposure is measured against air, so air weighs nothing."""
-BONE_RAMP_HU = (150.0, 350.0)
-"""Over this range the bone's share of a voxel rises smoothly from 0 to 1."""
+CT_EFFECTIVE_KEV = 70.0
+"""Energy at which HU are taken to be measured; a 120 kVp scanner's beam in a body."""
 METAL_HU = 3000.0
 """Above it is metal. Scanners saturate near 3071 HU, so metal gets its own density."""
 METAL_DENSITY_G_PER_CM3 = 4.506
@@ -89,10 +90,28 @@ def density_from_hu(values_hu: NDArray) -> NDArray:
     return np.maximum(density, 0, out=density)
 
 
+def bone_share(values_hu: NDArray) -> NDArray:
+    """Share of cortical bone in a tissue's mass, in 0..1.
+
+    HU = 1000 (rho (f b + (1 - f) s) / w - 1) solved for f: rho the density, b, s and w the mass
+    attenuation of bone, soft tissue and water (1 g/cm3) at `CT_EFFECTIVE_KEV`. 0 up to about
+    55 HU, 0.15 at 200 HU, 0.71 at 1000 HU.
+    """
+    energy_kev = np.array([CT_EFFECTIVE_KEV])
+    bone, soft, water = (mass_attenuation(name, energy_kev)[0] for name in (BONE, SOFT, "water"))
+    share = values_hu * np.float32(1e-3) + np.float32(1)
+    share /= np.maximum(density_from_hu(values_hu), np.float32(1e-3))
+    share -= np.float32(soft / water)
+    share /= np.float32((bone - soft) / water)
+    return np.clip(share, 0, 1, out=share)
+
+
 def materials_from_hu(volume: Volume) -> Materials:
     """Split a CT into soft tissue, bone and, where there is any, metal.
 
-    Below 350 HU bone comes in smoothly, so that no edge is drawn where HU cross a threshold.
+    Each voxel is the mixture of soft tissue and cortical bone that has its density and, at the
+    scanner's energy, its HU; so trabecular bone is part bone, and no edge is drawn where HU cross
+    a threshold (DeepDRR makes all above 350 HU cortical bone and all below soft tissue).
 
     Raises:
         ValueError: If the volume holds nothing but air.
@@ -101,17 +120,14 @@ def materials_from_hu(volume: Volume) -> Materials:
     values_hu = volume.values_hu[box]
     density = density_from_hu(values_hu)
     density[values_hu <= AIR_HU] = 0
-    low, high = BONE_RAMP_HU
-    share = np.clip((values_hu - low) / (high - low), 0, 1)
-    share *= share * (3 - 2 * share)  # smoothstep
     metal = values_hu > METAL_HU
     n_materials = 3 if metal.any() else 2
     maps = np.empty((n_materials, *density.shape), np.float32)
-    np.multiply(density, share, out=maps[1])
+    np.multiply(density, bone_share(values_hu), out=maps[1])
     np.subtract(density, maps[1], out=maps[0])
     if n_materials == 3:
-        maps[2] = np.where(metal, METAL_DENSITY_G_PER_CM3, 0)
-        maps[:2, metal] = 0
+        maps[:2] *= ~metal
+        np.multiply(metal, np.float32(METAL_DENSITY_G_PER_CM3), out=maps[2])
     return Materials((SOFT, BONE, METAL)[:n_materials], maps, ras_from_ijk)
 
 

@@ -19,7 +19,7 @@ def polychromatic_line_integral(
 ) -> NDArray:
     """-ln of the transmitted signal, sum_E w(E) exp(-sum_m mu_m(E) A_m), w the detector's weights.
 
-    The first two materials are looked up in a table, linearly between nodes (largest error 6e-4);
+    The first two materials are looked up in a table, linearly between nodes (largest error 4e-4);
     where there is a third, or more than the table holds, the sum is taken energy by energy.
 
     Args:

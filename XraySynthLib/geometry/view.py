@@ -179,7 +179,11 @@ class View:
         Raises:
             ValueError: If the text is not JSON or not a view.
         """
-        return cls.from_dict(json.loads(text))
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"A view must be JSON text: {error}.") from error
+        return cls.from_dict(fields)
 
 
 def view_from_carm(pose: CArmPose, intrinsics: Intrinsics) -> View:

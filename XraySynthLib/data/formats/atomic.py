@@ -1,6 +1,5 @@
 """Files that appear whole or not at all."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = final.with_name(f".tmp-{secrets.token_hex(6)}-{final.name}")
     try:
         yield temporary
-        os.replace(temporary, final)  # noqa: PTH105 - both names are ours, as one call
+        temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydicom
 
-from XraySynthLib.data.formats.problems import check_file, reading, unreadable
+from XraySynthLib.data.formats.problems import DECODER_ERRORS, check_file, reading, unreadable
 
 
 def is_dicom(path: Path) -> bool:
@@ -28,10 +28,16 @@ def quiet_pydicom() -> Iterator[None]:
         yield
 
 
-def read_dataset(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
-    """Read a DICOM file, or with `tags` only these attributes.
+def read_dataset(path: Path, needed: list[str], pixels: bool = True) -> pydicom.Dataset:
+    """Read a DICOM file.
 
-    Every value is converted here, so that a damaged one is found inside `reading`.
+    Call it inside `quiet_pydicom`. The `needed` values are converted here, so that a damaged one is found; what else is odd in
+    the file, and in files from hospitals much is, does not matter.
+
+    Args:
+        path: The file.
+        needed: Keywords of attributes that will be used.
+        pixels: Whether to read everything; False reads the `needed` attributes alone.
 
     Raises:
         UnreadableFileError: If the file is missing, damaged or not DICOM.
@@ -39,22 +45,24 @@ def read_dataset(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
     check_file(path)
     if not is_dicom(path):
         raise unreadable(path, "it is not a DICOM file.")
-    with reading(path, "a DICOM file"), quiet_pydicom():
-        dataset = pydicom.dcmread(path, stop_before_pixels=tags is not None, specific_tags=tags)
-        for element in dataset:
-            _ = element.value
+    with reading(path, "a DICOM file"):
+        tags = None if pixels else needed
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags)
+        _ = dataset.file_meta.get("TransferSyntaxUID")
+        for keyword in needed:
+            _ = dataset.get(keyword)
     return dataset
 
 
 def numbers(dataset: pydicom.Dataset, keyword: str) -> list[float] | None:
     """Return an attribute's numbers, or None where it is missing, empty or no number."""
-    value: Any = dataset.get(keyword)
-    if value is None or value == "":
-        return None
     try:
+        value: Any = dataset.get(keyword)
+        if value is None or value == "":
+            return None
         many = [value] if isinstance(value, str | int | float) else list(value)
         return [float(number) for number in many] or None
-    except (TypeError, ValueError):
+    except DECODER_ERRORS:
         return None
 
 

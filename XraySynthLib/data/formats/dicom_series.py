@@ -8,7 +8,13 @@ import pydicom
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from XraySynthLib.data.formats.dicom_files import is_dicom, number, numbers, read_dataset
+from XraySynthLib.data.formats.dicom_files import (
+    is_dicom,
+    number,
+    numbers,
+    quiet_pydicom,
+    read_dataset,
+)
 from XraySynthLib.data.formats.itk import quiet_stderr
 from XraySynthLib.data.formats.problems import reading, unreadable
 from XraySynthLib.geometry.transforms import RAS_FROM_LPS
@@ -52,6 +58,11 @@ def read_dicom_series(path: Path, series_uid: str | None = None) -> tuple[NDArra
         UnreadableFileError: If there is no CT, more than one series, a slice missing or damaged,
             or the stack is sheared by a tilted gantry.
     """
+    with quiet_pydicom():
+        return _read(path, series_uid)
+
+
+def _read(path: Path, series_uid: str | None) -> tuple[NDArray, NDArray]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if is_dicom(file))
         if not files:
@@ -69,7 +80,7 @@ def read_dicom_series(path: Path, series_uid: str | None = None) -> tuple[NDArra
 
 
 def _header(path: Path) -> pydicom.Dataset:
-    header = read_dataset(path, HEADER_TAGS)
+    header = read_dataset(path, HEADER_TAGS, pixels=False)
     if "SeriesInstanceUID" not in header and path.name.upper() != "DICOMDIR":
         raise unreadable(path, "it has no SeriesInstanceUID; is it truncated?")
     return header

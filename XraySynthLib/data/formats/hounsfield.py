@@ -25,7 +25,7 @@ def checked_hu(values: NDArray, path: Path) -> NDArray:
     Raises:
         UnreadableFileError: With what was found.
     """
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, refused just below
+    with np.errstate(over="ignore", invalid="ignore"):  # inf and NaN are refused just below
         values = values.astype(np.float32, copy=False)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():

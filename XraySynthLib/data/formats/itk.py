@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.nifti import check_nifti_whole
+from XraySynthLib.data.formats.packed import check_packed_whole
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
 from XraySynthLib.data.volume import MAX_VOXELS
 from XraySynthLib.geometry.transforms import LPS_FROM_RAS, RAS_FROM_LPS
@@ -65,6 +66,8 @@ def read_itk(path: Path, dimensions: tuple[int, ...] = (3,)) -> ItkImage:
     io_name, kind = IO_BY_SUFFIX[suffix]
     if io_name == "NiftiImageIO":
         check_nifti_whole(path)
+    else:
+        check_packed_whole(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(io_name)
     reader.SetFileName(str(path))

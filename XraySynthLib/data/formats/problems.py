@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
 from XraySynthLib.errors import UnreadableFileError
 
 MAX_SENTENCE = 290
@@ -14,7 +16,9 @@ DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
+    InvalidDicomError,
     LookupError,
     MemoryError,
     NotImplementedError,

@@ -10,7 +10,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 from pydicom.uid import UID
 
 from XraySynthLib.data.formats.dicom_files import number, quiet_pydicom, read_dataset
-from XraySynthLib.data.formats.itk import quiet_stderr
+from XraySynthLib.data.formats.itk import MAX_COMPRESSION, quiet_stderr
 from XraySynthLib.data.formats.problems import meaning, reading, unreadable
 from XraySynthLib.data.formats.xray_dicom_grey import display_frames
 from XraySynthLib.data.formats.xray_dicom_private import private_fields
@@ -19,6 +19,11 @@ from XraySynthLib.data.formats.xray_json import xray_from_fields
 from XraySynthLib.data.xray import Quantity, Xray
 from XraySynthLib.geometry.intrinsics import MAX_PIXELS
 
+NEEDED = [
+    "Modality", "SOPClassUID", "PhotometricInterpretation", "PixelIntensityRelationship", "Rows",
+    "Columns", "NumberOfFrames", "BitsAllocated", "BitsStored", "PixelRepresentation", "PixelData",
+    "VOILUTFunction",
+]  # fmt: skip
 XRAY_MODALITIES = ("XA", "RF", "DX", "CR", "RG")
 CAPTURE_MODALITIES = ("OT", "SC")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -36,18 +41,24 @@ def read_xray_dicom(path: Path) -> list[Xray]:
     Raises:
         UnreadableFileError: If the file is damaged, no X-ray, coloured, or cannot be unpacked.
     """
-    dataset = read_dataset(path)
+    with quiet_pydicom():
+        return _read(path)
+
+
+def _read(path: Path) -> list[Xray]:
+    dataset = read_dataset(path, NEEDED)
     _check_kind(dataset, path)
     ours = private_fields(dataset, path)
     stored = _stored_frames(dataset, path)
     if ours is not None:
         fields, slope, intercept = ours
         return [xray_from_fields(fields, frame * slope + intercept, path) for frame in stored]
-    with reading(path, "an image with usable look-up tables"), quiet_pydicom():
+    with reading(path, "an image with usable look-up tables"):
         grey = display_frames(dataset, stored, apply_modality_lut(stored, dataset))
     xrays = []
     for index, frame in enumerate(grey):
-        spacing, view = frame_geometry(dataset, index, frame.shape)
+        with reading(path, "an image with usable geometry"):
+            spacing, view = frame_geometry(dataset, index, frame.shape)
         with meaning(path):
             xrays.append(Xray(frame, Quantity.DISPLAY, spacing, view))
     return xrays
@@ -90,10 +101,13 @@ def _stored_frames(dataset: pydicom.Dataset, path: Path) -> NDArray:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
         raise unreadable(path, "it does not say its transfer syntax.")
+    promised = number(dataset, "NumberOfFrames") or 1
+    if promised * shape[0] * shape[1] > MAX_COMPRESSION * len(dataset.PixelData):
+        raise unreadable(path, "it is truncated: its pixel data is too short for its size.")
     if _is_compressed(syntax) and not _pydicom_decodes(syntax):
         frames = _itk_frames(dataset, path)
     else:
-        with reading(path, "a DICOM image whose pixels can be unpacked"), quiet_pydicom():
+        with reading(path, "a DICOM image whose pixels can be unpacked"):
             frames = pixel_array(dataset)
     if frames.shape[-2:] != shape or frames.dtype.kind not in "iuf":
         raise unreadable(path, f"its pixels do not fit {shape[0]} rows and {shape[1]} columns.")

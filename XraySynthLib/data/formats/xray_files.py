@@ -34,7 +34,7 @@ def read_xrays(path: str | Path) -> list[Xray]:
     """
     file = Path(path)
     check_file(file)
-    if is_dicom(file):
+    if is_dicom(file) or file.suffix.lower() == ".dcm":
         return read_xray_dicom(file)
     if file.name.lower().endswith(RASTER_SUFFIXES):
         return read_raster(file)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence, PngImagePlugin, TiffImagePlugin
 
 from XraySynthLib.data.formats.atomic import atomic_path
+from XraySynthLib.data.formats.itk import quiet_stderr
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.xray_json import MARK, our_fields, xray_from_fields, xray_text
 from XraySynthLib.data.xray import Quantity, Xray
@@ -26,7 +27,7 @@ def read_raster(path: Path) -> list[Xray]:
         UnreadableFileError: If it is missing, damaged, coloured, transparent or holds NaN.
     """
     check_file(path)
-    with reading(path, "a TIFF or PNG image"), warnings.catch_warnings():
+    with reading(path, "a TIFF or PNG image"), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=("TIFF", "PNG")) as image:
             pages = [_page(page, path) for page in ImageSequence.Iterator(image)]
@@ -71,7 +72,8 @@ def display_values(values: NDArray, path: Path) -> NDArray:
     """
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-    exact = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # damaged bytes may be a signalling NaN
+        exact = values.astype(np.float64)
     if not np.isfinite(exact).all():
         raise unreadable(path, "it holds values that are NaN or infinite.")
     low, high = float(exact.min()), float(exact.max())

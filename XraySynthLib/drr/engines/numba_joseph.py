@@ -48,7 +48,10 @@ class NumbaJoseph:
     @cached_property
     def _turned(self) -> tuple[NDArray, NDArray]:
         """A copy with j contiguous, for rays that run along i."""
-        turned = np.ascontiguousarray(self._voxels.transpose(0, 3, 1, 2))
+        n, k, j, i = self._voxels.shape
+        turned = np.empty((n, i, k, j), np.float32)
+        for slab in range(k):  # one at a time: a slab's transpose stays in the processor's cache
+            turned[:, :, slab] = self._voxels[:, slab].transpose(0, 2, 1)
         return turned, _row_spans(turned)
 
     def project(self, view: View) -> NDArray:

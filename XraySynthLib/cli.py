@@ -1,0 +1,131 @@
+"""The command line: one verb, one config class, one function; errors become one sentence."""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from XraySynthLib import __version__
+from XraySynthLib.errors import MissingDependencyError, UsageError, XraySynthError
+
+VERBS = {
+    "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
+    "demo": ("DemoConfig", "A real chest CT at several poses, a contact sheet and a report."),
+    "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
+}
+"""Verb -> its config class in `workflows.VERB`, and what `--help` says of it."""
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        0 done, 1 failed with a message, 2 usage.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return DONE if words else USAGE
+    if words[0] == "--version":
+        print(__version__)
+        return DONE
+    try:
+        return _run(words[0], words[1:])
+    except UsageError as error:
+        _say(error)
+        return USAGE
+    except (XraySynthError, ValueError, OSError, MemoryError) as error:
+        _say(error)
+        return FAILED
+    except KeyboardInterrupt:
+        _say("Interrupted; the same command starts again.")
+        return FAILED
+
+
+def _run(verb: str, words: list[str]) -> int:
+    if verb not in VERBS:
+        raise UsageError(f"There is no verb {verb!r}; the verbs are {', '.join(VERBS)}.")
+    workflow = import_module(f"XraySynthLib.workflows.{verb}")
+    config_class = getattr(workflow, VERBS[verb][0])
+    try:
+        config = _parse(config_class, verb, words)
+    except SystemExit as end:  # the parser has printed help or what is wrong
+        return DONE if end.code in (None, 0) else USAGE
+    if config.dry_run:
+        from XraySynthLib.workflows.config import config_to_dict
+
+        workflow.check_inputs(config)
+        print(json.dumps({"verb": verb, **config_to_dict(config)}, indent=2))
+        return DONE
+    result = workflow.run(config)
+    if isinstance(result, Path) and config.progress != "json":
+        print(f"Wrote {result}")
+    return DONE
+
+
+def _parse(config_class: type, verb: str, words: list[str]) -> Any:
+    """Options from the command line, over those of a `--config` file, over the defaults."""
+    try:
+        import tyro
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("The command line needs the package 'tyro'.") from error
+    from XraySynthLib.workflows.config import check_option_names, read_config_file
+
+    words, config_file = _without_config_file(words)
+    from_file: list[str] = []
+    if config_file is not None:
+        values = read_config_file(config_file)
+        values.pop("verb", None)
+        check_option_names(config_class, values, config_file)
+        from_file = _as_words(values)
+    return tyro.cli(
+        config_class,
+        prog=f"xraysynth {verb}",
+        description=config_class.__doc__,
+        args=[*from_file, *words],
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+    )
+
+
+def _without_config_file(words: list[str]) -> tuple[list[str], Path | None]:
+    """Take `--config FILE` (or `--config=FILE`) out of the words."""
+    for position, word in enumerate(words):
+        if word == "--config":
+            if position + 1 == len(words):
+                raise UsageError("--config needs a file.")
+            return words[:position] + words[position + 2 :], Path(words[position + 1])
+        if word.startswith("--config="):
+            return words[:position] + words[position + 1 :], Path(word.partition("=")[2])
+    return words, None
+
+
+def _as_words(values: dict[str, Any]) -> list[str]:
+    """A config file's options as words; a later word on the command line replaces an earlier one."""
+    words = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        items = value if isinstance(value, list) else [value]
+        if items:
+            words += [f"--{name.replace('_', '-')}", *map(str, items)]
+    return words
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    return (
+        "usage: xraysynth VERB [OPTIONS]\n\n"
+        "Synthetic X-ray training data for image-guided surgery.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "Every verb takes --help, --config FILE, --dry-run, --seed, --device and --progress."
+    )
+
+
+def _say(message: object) -> None:
+    sentence = " ".join(str(message).split()) or type(message).__name__
+    print(f"xraysynth: {sentence}", file=sys.stderr)

@@ -1,0 +1,246 @@
+"""`xraysynth project`: a CT and a C-arm pose -> an X-ray with its landmarks and masks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
+from XraySynthLib.drr import FULL, PLAIN, Exposure
+from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm, view_preset
+from XraySynthLib.workflows.config import VerbConfig, config_to_dict
+from XraySynthLib.workflows.progress import tracked
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectConfig(VerbConfig):
+    """Project a CT to an X-ray.
+
+    The view is given by one of: angles, a preset's name, a View file, a Slicer transform.
+
+    Attributes:
+        ct: A CT: NIfTI, NRRD, MHA, or a folder with a DICOM series.
+        output: Folder to write to: xray.tiff, xray.png, sample.json, labels.png if asked.
+        landmarks: Points to project: .mrk.json, .fcsv or .csv.
+        labels: Label map on the CT's grid; its labels become masks.
+        label_values: The labels wanted; all by default.
+        primary_deg: Positioner primary angle, +LAO.
+        secondary_deg: Positioner secondary angle, +CRA.
+        roll_deg: Roll about the beam.
+        preset: ap, pa, lateral, inlet, outlet, judet-obturator-left, ...
+        view: JSON file of a View (a sample.json has one too).
+        transform: Slicer linear transform of the C-arm node (.h5, .tfm).
+        isocenter_ras_mm: The isocentre; by default the middle of the CT.
+        source_to_isocenter_mm: Distance from the source to the isocentre.
+        source_to_detector_mm: Distance from the source to the detector.
+        pixel_spacing_mm: Pixel size on the detector: column, row.
+        shape_px: Rows, columns.
+        mirrored: The radiological display; turn off only for software that wants it otherwise.
+        engine: numba (CPU), torch, or deepdrr (NVIDIA).
+        quantity: What xray.tiff holds.
+        physics: plain is the spectrum alone; full adds scatter, noise and blur.
+        kvp: Tube voltage: 60, 70, ... 120.
+        scatter: Strength of scatter; replaces that of the physics chosen.
+        photons_per_pixel: Photons in a pixel of the open beam; 0 for no noise.
+        blur_mm: Standard deviation of the detector's blur.
+        window: Line integrals shown as black and white in xray.png; by default fitted.
+    """
+
+    ct: Path
+    output: Path
+    landmarks: Path | None = None
+    labels: Path | None = None
+    label_values: tuple[int, ...] = ()
+    primary_deg: float | None = None
+    secondary_deg: float | None = None
+    roll_deg: float | None = None
+    preset: str | None = None
+    view: Path | None = None
+    transform: Path | None = None
+    isocenter_ras_mm: tuple[float, float, float] | None = None
+    source_to_isocenter_mm: float = 530.0
+    source_to_detector_mm: float = 1020.0
+    pixel_spacing_mm: tuple[float, float] = (0.194, 0.194)
+    shape_px: tuple[int, int] = (1536, 1536)
+    mirrored: bool = True
+    engine: Literal["numba", "torch", "deepdrr"] = "numba"
+    quantity: Literal["line-integral", "transmission", "display"] = "line-integral"
+    physics: Literal["plain", "full"] = "plain"
+    kvp: int = 90
+    scatter: float | None = None
+    photons_per_pixel: float | None = None
+    blur_mm: float | None = None
+    window: tuple[float, float] | None = None
+
+
+def run(config: ProjectConfig) -> Path:
+    """Project and write; returns the folder.
+
+    Raises:
+        XraySynthError: If a file cannot be used or the options contradict each other.
+        ValueError: If the view does not see the volume.
+    """
+    from XraySynthLib.data.formats import write_sample, write_xray
+
+    check_inputs(config)
+    sample, shown = None, None
+    for stage in tracked(_stages(config), "project", 4, config.progress):
+        if isinstance(stage, tuple):
+            sample, shown = stage
+    assert sample is not None and shown is not None
+    config.output.mkdir(parents=True, exist_ok=True)
+    (config.output / "sample.json").unlink(missing_ok=True)  # written last: the folder is whole
+    write_xray(shown, config.output / "xray.png")
+    write_sample(sample, config.output)
+    return config.output
+
+
+def check_inputs(config: ProjectConfig) -> None:
+    """Refuse options that contradict each other and files that are not there, before any work.
+
+    Raises:
+        UsageError: If more than one kind of view is given.
+        UnreadableFileError: If an input is missing.
+        ValueError: If an exposure, a distance or a detector is impossible.
+    """
+    angles = (config.primary_deg, config.secondary_deg, config.roll_deg)
+    ways = {
+        "angles": any(angle is not None for angle in angles),
+        "--preset": config.preset is not None,
+        "--view": config.view is not None,
+        "--transform": config.transform is not None,
+    }
+    given = [name for name, used in ways.items() if used]
+    if len(given) > 1:
+        raise UsageError(f"Give the view in one way, not by {' and '.join(given)}.")
+    if config.label_values and config.labels is None:
+        raise UsageError("--label-values needs --labels.")
+    if config.transform is not None and config.isocenter_ras_mm is not None:
+        raise UsageError("--transform says where the isocentre is; leave --isocenter-ras-mm out.")
+    for path in (config.ct, config.landmarks, config.labels, config.view, config.transform):
+        if path is not None and not path.exists():
+            raise UnreadableFileError(f"{path} does not exist.")
+    if config.output.exists() and not config.output.is_dir():
+        raise UsageError(f"--output {config.output} is a file; name a folder.")
+    exposure_of(config)
+    if config.preset is not None:
+        view_preset(config.preset)
+    if config.view is None:
+        view_from_carm(
+            CArmPose(source_to_isocenter_mm=config.source_to_isocenter_mm), intrinsics_of(config)
+        )
+
+
+def intrinsics_of(config: ProjectConfig) -> Intrinsics:
+    """The detector that the options describe."""
+    return Intrinsics(
+        source_to_detector_mm=config.source_to_detector_mm,
+        pixel_spacing_mm=config.pixel_spacing_mm,  # type: ignore[arg-type]
+        shape_px=config.shape_px,
+        mirrored=config.mirrored,
+    )
+
+
+def exposure_of(config: ProjectConfig) -> Exposure:
+    """The exposure that the options describe."""
+    base = {"plain": PLAIN, "full": FULL}[config.physics]
+    names = ("scatter", "photons_per_pixel", "blur_mm")
+    changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    return replace(base, kvp=config.kvp, **changes)
+
+
+def view_of(config: ProjectConfig, volume: Volume) -> View:
+    """The view that the options describe; angles turn about the CT's middle unless told otherwise."""
+    if config.view is not None:
+        return read_view(config.view)
+    if config.transform is not None:
+        from XraySynthLib.geometry.converters.slicer import read_ras_from_carm
+
+        matrix = read_ras_from_carm(config.transform)
+        pose = CArmPose.from_matrix(matrix, config.source_to_isocenter_mm)
+    else:
+        primary_deg, secondary_deg = config.primary_deg or 0.0, config.secondary_deg or 0.0
+        if config.preset is not None:
+            primary_deg, secondary_deg = view_preset(config.preset)
+        isocenter = config.isocenter_ras_mm
+        pose = CArmPose(
+            primary_deg,
+            secondary_deg,
+            config.roll_deg or 0.0,
+            volume.center_ras_mm if isocenter is None else isocenter,  # type: ignore[arg-type]
+            config.source_to_isocenter_mm,
+        )
+    return view_from_carm(pose, intrinsics_of(config))
+
+
+def read_view(path: Path) -> View:
+    """Read a View from its own JSON file or from a sample.json.
+
+    Raises:
+        UnreadableFileError: If it is not a view.
+    """
+    import json
+
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if isinstance(document, dict) and "xray" in document:
+            document = document["xray"].get("view")
+        return View.from_dict(document)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UnreadableFileError(f"{path} is not the JSON of a View: {error}") from error
+
+
+def _stages(config: ProjectConfig) -> Iterator[object]:
+    """Do the work step by step; the last step yields (sample, display image)."""
+    import numpy as np
+
+    from XraySynthLib.data.formats import read_landmarks, read_volume
+    from XraySynthLib.drr import (
+        expose,
+        materials_from_hu,
+        project,
+        project_masks,
+        to_display,
+        to_line_integral,
+    )
+
+    volume = read_volume(config.ct, config.labels)
+    landmarks = LandmarkSet((), np.empty((0, 3)))
+    if config.landmarks is not None:
+        landmarks = read_landmarks(config.landmarks)
+    view = view_of(config, volume)
+    yield "read"
+    materials = materials_from_hu(volume)
+    area_density = project(materials, view, config.engine)
+    yield "projected"
+    rng = np.random.default_rng((config.seed, 0))
+    transmission = expose(area_density, materials.names, view, exposure_of(config), rng)
+    line_integral = to_line_integral(transmission)
+    shown = to_display(line_integral, config.window)
+    yield "exposed"
+    masks = None
+    if volume.labels is not None:
+        values = config.label_values or None
+        by_label = project_masks(volume.labels, volume.ras_from_ijk, view, values)
+        masks = {f"label {label}": mask for label, mask in by_label.items()}
+    images = {"transmission": transmission, "line-integral": line_integral, "display": shown}
+    sample = Sample(
+        key=subject_name(config.ct),
+        xray=images[config.quantity],
+        landmarks=landmarks.seen_from(view),
+        masks=masks,
+        provenance=Provenance(
+            "simulated", subject_name(config.ct), (config.seed, 0), config_to_dict(config)
+        ),
+    )
+    yield sample, shown
+
+
+def subject_name(ct: Path) -> str:
+    """A subject's name from its file: without folders and without .nii.gz and the like."""
+    name = ct.resolve().name
+    for suffix in (".nii.gz", ".seg.nrrd"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)] or name
+    return ct.stem or name
