@@ -62,8 +62,8 @@ def _run(verb: str, words: list[str]) -> int:
         print(json.dumps({"verb": verb, **config_to_dict(config)}, indent=2))
         return DONE
     result = workflow.run(config)
-    if isinstance(result, Path) and config.progress != "json":
-        print(f"Wrote {result}")
+    if config.progress != "json":
+        print(f"Wrote {result}" if isinstance(result, Path) else result)
     return DONE
 
 
@@ -85,9 +85,9 @@ def _parse(config_class: type, verb: str, words: list[str]) -> Any:
     return tyro.cli(
         config_class,
         prog=f"xraysynth {verb}",
-        description=config_class.__doc__,
+        description=(config_class.__doc__ or "").partition("\n    Attributes:")[0],
         args=[*from_file, *words],
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
 
 
@@ -104,14 +104,18 @@ def _without_config_file(words: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _as_words(values: dict[str, Any]) -> list[str]:
-    """A config file's options as words; a later word on the command line replaces an earlier one."""
+    """A config file's options as words; later words on the command line replace them."""
     words = []
     for name, value in values.items():
         if value is None:
             continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+            continue
         items = value if isinstance(value, list) else [value]
         if items:
-            words += [f"--{name.replace('_', '-')}", *map(str, items)]
+            words += [f"--{option}", *map(str, items)]
     return words
 
 

@@ -68,6 +68,15 @@ def test_the_json_of_a_nifti_lies_beside_it_and_goes_stale_never(tmp_path, line_
     assert read_xray(tmp_path / "x.nii.gz").view is None
 
 
+def test_a_foreign_niftis_spacing_is_column_then_row_and_1_mm_is_none(tmp_path):
+    image = sitk.GetImageFromArray(GREY)
+    sitk.WriteImage(image, str(tmp_path / "x.nii"))
+    assert read_xray(tmp_path / "x.nii").pixel_spacing_mm is None
+    image.SetSpacing([0.25, 0.5])
+    sitk.WriteImage(image, str(tmp_path / "x.nii"))
+    assert read_xray(tmp_path / "x.nii").pixel_spacing_mm.tolist() == [0.25, 0.5]
+
+
 def test_foreign_integers_are_divided_by_their_largest(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "8.png")
     Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "16.png")

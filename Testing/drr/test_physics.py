@@ -177,7 +177,7 @@ class TestExposure:
 
     def test_same_seed_same_noise_and_its_size(self, a_view):
         wedge = np.zeros((1, *SHAPE), np.float32)
-        exposure = Exposure(photons_per_pixel=1000, electronic_noise_photons=5)
+        exposure = Exposure(photons_per_mm2=250, electronic_noise_photons=5)  # 2 mm pixels
         images = [
             expose(wedge, ("water",), a_view, exposure, np.random.default_rng(seed)).values
             for seed in (1, 1, 2)
@@ -234,7 +234,7 @@ class TestExposure:
         assert xray.values[30, 40] == 1 and xray.values[0, 0] < 2e-3
 
     @pytest.mark.parametrize(
-        "fields", [{"kvp": 65}, {"scatter": -1}, {"blur_mm": np.nan}, {"photons_per_pixel": np.inf}]
+        "fields", [{"kvp": 65}, {"scatter": -1}, {"blur_mm": np.nan}, {"photons_per_mm2": np.inf}]
     )
     def test_impossible_exposures_are_refused(self, fields):
         with pytest.raises(ValueError, match=r"spectrum for|must be 0 or more"):

@@ -71,6 +71,7 @@ def edited(row: int, column: int, value: float) -> np.ndarray:
         (edited(0, 3, np.nan), "not finite"),
         (edited(3, 0, 1), "last row of ras_from_camera must be 0 0 0 1"),
         (edited(1, 1, 0), "singular"),
+        (edited(0, 0, 0) + edited(1, 0, 1) - np.eye(4), "singular"),  # two columns are parallel
         (edited(2, 2, 1.01), "scales or shears"),
         (edited(0, 1, 0.01), "scales or shears"),
         (edited(2, 2, -1), "mirrors"),

@@ -33,7 +33,7 @@ class AcquisitionRanges:
         source_to_isocenter_mm: Distance from the source to the isocentre.
         kvp: Tube voltages, each as likely.
         scatter: Strength of scatter.
-        photons_per_pixel: Detected photons in the open beam, drawn on a log scale.
+        photons_per_mm2: Photons on a square millimetre of the open beam, drawn on a log scale.
         electronic_noise_photons: Readout noise.
         blur_mm: Detector blur.
         collimated_share: Share of images with a collimated field.
@@ -50,7 +50,7 @@ class AcquisitionRanges:
     source_to_isocenter_mm: Range = (500.0, 700.0)
     kvp: tuple[int, ...] = SHIPPED_KVP
     scatter: Range = (0.02, 0.2)
-    photons_per_pixel: Range = (800.0, 20000.0)
+    photons_per_mm2: Range = (3e4, 1.5e6)
     electronic_noise_photons: Range = (1.0, 6.0)
     blur_mm: Range = (0.1, 0.4)
     collimated_share: float = 0.3
@@ -63,8 +63,8 @@ class AcquisitionRanges:
             low, high = value
             if not (np.isfinite([low, high]).all() and low <= high):
                 raise ValueError(f"{name} must be a range from low to high, got {value}.")
-        if self.photons_per_pixel[0] <= 0:
-            raise ValueError("photons_per_pixel is drawn on a log scale and must be positive.")
+        if self.photons_per_mm2[0] <= 0:
+            raise ValueError("photons_per_mm2 is drawn on a log scale and must be positive.")
         if not self.kvp:
             raise ValueError("kvp must list at least one tube voltage.")
 
@@ -159,7 +159,7 @@ def draw_acquisition(
     exposure = Exposure(
         kvp=int(ranges.kvp[rng.integers(len(ranges.kvp))]),
         scatter=rng.uniform(*ranges.scatter),
-        photons_per_pixel=float(np.exp(rng.uniform(*np.log(ranges.photons_per_pixel)))),
+        photons_per_mm2=float(np.exp(rng.uniform(*np.log(ranges.photons_per_mm2)))),
         electronic_noise_photons=rng.uniform(*ranges.electronic_noise_photons),
         blur_mm=rng.uniform(*ranges.blur_mm),
         collimation=Collimation(shape, float(width_mm), float(height_mm), field_angle_deg)

@@ -19,6 +19,7 @@ from XraySynthLib.geometry import View
 
 MIN_TRANSMISSION = 1e-7
 DISPLAY_PERCENTILES = (0.5, 99.5)
+DETAIL_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Exposure:
     Attributes:
         kvp: Tube voltage, one of 60, 70, ... 120.
         scatter: Strength of scatter as in `drr.scatter`; 0 for none.
-        photons_per_pixel: Photons detected in a pixel of the open beam; 0 for no noise.
-        electronic_noise_photons: Standard deviation of the readout, in photons.
+        photons_per_mm2: Photons detected on a square millimetre of the open beam; 0 for no noise.
+        electronic_noise_photons: Standard deviation of a pixel's readout, in photons.
         blur_mm: Standard deviation of the detector's point spread, on the detector.
         collimation: The open field, or None for the whole detector.
 
@@ -39,7 +40,7 @@ class Exposure:
 
     kvp: int = 90
     scatter: float = 0.0
-    photons_per_pixel: float = 0.0
+    photons_per_mm2: float = 0.0
     electronic_noise_photons: float = 0.0
     blur_mm: float = 0.0
     collimation: Collimation | None = None
@@ -47,13 +48,13 @@ class Exposure:
     def __post_init__(self) -> None:
         if self.kvp not in SHIPPED_KVP:
             raise ValueError(f"There is no spectrum for {self.kvp} kVp; there are {SHIPPED_KVP}.")
-        for name in ("scatter", "photons_per_pixel", "electronic_noise_photons", "blur_mm"):
+        for name in ("scatter", "photons_per_mm2", "electronic_noise_photons", "blur_mm"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
 
 
 PLAIN = Exposure()
-FULL = Exposure(scatter=0.08, photons_per_pixel=4000.0, electronic_noise_photons=4.0, blur_mm=0.18)
+FULL = Exposure(scatter=0.08, photons_per_mm2=4e5, electronic_noise_photons=4.0, blur_mm=0.18)
 """All the physics, at doses and widths typical of a mobile C-arm with a grid."""
 
 
@@ -84,7 +85,7 @@ def expose(
             f"area_density must be {(len(names), *view.intrinsics.shape_px)}, "
             f"got {area_density.shape}."
         )
-    noisy = exposure.photons_per_pixel > 0
+    noisy = exposure.photons_per_mm2 > 0
     if noisy and rng is None:
         raise ValueError("An exposure with noise needs a random generator.")
     line_integral = polychromatic_line_integral(area_density, names, load_spectrum(exposure.kvp))
@@ -95,11 +96,12 @@ def expose(
         signal += scattered(signal, exposure.scatter, view.intrinsics.pixel_spacing_mm)
     if noisy:
         assert rng is not None
-        photons = rng.poisson(signal * exposure.photons_per_pixel).astype(np.float32)
+        in_open_pixel = exposure.photons_per_mm2 * float(view.intrinsics.pixel_spacing_mm.prod())
+        photons = rng.poisson(signal * in_open_pixel).astype(np.float32)
         if exposure.electronic_noise_photons > 0:
             readout = rng.standard_normal(photons.shape, dtype=np.float32)
             photons += readout * np.float32(exposure.electronic_noise_photons)
-        signal = photons / np.float32(exposure.photons_per_pixel)
+        signal = photons / np.float32(in_open_pixel)
     if exposure.blur_mm > 0:
         sigma_px = exposure.blur_mm / view.intrinsics.pixel_spacing_mm[::-1]
         signal = ndimage.gaussian_filter(signal, sigma_px, mode="nearest")
@@ -117,19 +119,26 @@ def to_line_integral(xray: Xray) -> Xray:
     return replace(xray, values=values, quantity=Quantity.LINE_INTEGRAL)
 
 
-def to_display(xray: Xray, window: tuple[float, float] | None = None) -> Xray:
+def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: float = 0.0) -> Xray:
     """Window a LINE_INTEGRAL image to 0..1, dense bright.
 
     Args:
         xray: The image.
         window: Values shown as 0 and as 1; None takes the 0.5th and 99.5th percentile of what the
             collimator left open.
+        detail: How much of what is finer than `DETAIL_MM` is added (unsharp masking), as consoles
+            do to show bone behind the heart and in the lung alike; 0 for none, 1 to double it.
 
     Raises:
         ValueError: If the image is of another quantity or the window is empty.
     """
     _require(xray, Quantity.LINE_INTEGRAL)
     values = xray.values
+    if detail != 0:
+        spacing_mm = (0.4, 0.4) if xray.pixel_spacing_mm is None else xray.pixel_spacing_mm
+        sigma_px = DETAIL_MM / np.asarray(spacing_mm)[::-1]
+        coarse = ndimage.gaussian_filter(values, sigma_px, mode="nearest", truncate=3)
+        values = values + np.float32(detail) * (values - coarse)
     if window is None:
         open_field = values[values < -np.log(10 * MIN_TRANSMISSION)]
         low, high = np.percentile(open_field if open_field.size else values, DISPLAY_PERCENTILES)

@@ -42,9 +42,10 @@ class ProjectConfig(VerbConfig):
         physics: plain is the spectrum alone; full adds scatter, noise and blur.
         kvp: Tube voltage: 60, 70, ... 120.
         scatter: Strength of scatter; replaces that of the physics chosen.
-        photons_per_pixel: Photons in a pixel of the open beam; 0 for no noise.
+        photons_per_mm2: Photons on a square millimetre of the open beam; 0 for no noise.
         blur_mm: Standard deviation of the detector's blur.
         window: Line integrals shown as black and white in xray.png; by default fitted.
+        detail: Fine detail added to xray.png, as a console does; 0 for none.
     """
 
     ct: Path
@@ -69,9 +70,10 @@ class ProjectConfig(VerbConfig):
     physics: Literal["plain", "full"] = "plain"
     kvp: int = 90
     scatter: float | None = None
-    photons_per_pixel: float | None = None
+    photons_per_mm2: float | None = None
     blur_mm: float | None = None
     window: tuple[float, float] | None = None
+    detail: float = 1.0
 
 
 def run(config: ProjectConfig) -> Path:
@@ -145,13 +147,13 @@ def intrinsics_of(config: ProjectConfig) -> Intrinsics:
 def exposure_of(config: ProjectConfig) -> Exposure:
     """The exposure that the options describe."""
     base = {"plain": PLAIN, "full": FULL}[config.physics]
-    names = ("scatter", "photons_per_pixel", "blur_mm")
+    names = ("scatter", "photons_per_mm2", "blur_mm")
     changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     return replace(base, kvp=config.kvp, **changes)
 
 
 def view_of(config: ProjectConfig, volume: Volume) -> View:
-    """The view that the options describe; angles turn about the CT's middle unless told otherwise."""
+    """The view that the options describe; by default about the middle of the CT."""
     if config.view is not None:
         return read_view(config.view)
     if config.transform is not None:
@@ -217,7 +219,7 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
     rng = np.random.default_rng((config.seed, 0))
     transmission = expose(area_density, materials.names, view, exposure_of(config), rng)
     line_integral = to_line_integral(transmission)
-    shown = to_display(line_integral, config.window)
+    shown = to_display(line_integral, config.window, config.detail)
     yield "exposed"
     masks = None
     if volume.labels is not None:

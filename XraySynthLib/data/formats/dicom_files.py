@@ -31,8 +31,8 @@ def quiet_pydicom() -> Iterator[None]:
 def read_dataset(path: Path, needed: list[str], pixels: bool = True) -> pydicom.Dataset:
     """Read a DICOM file.
 
-    Call it inside `quiet_pydicom`. The `needed` values are converted here, so that a damaged one is found; what else is odd in
-    the file, and in files from hospitals much is, does not matter.
+    Call it inside `quiet_pydicom`. The `needed` values are converted here, so that a damaged one
+    is found; what else is odd in the file, and in files from hospitals much is, does not matter.
 
     Args:
         path: The file.

