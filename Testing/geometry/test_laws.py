@@ -16,7 +16,9 @@ from XraySynthLib.geometry.transforms import (
     translation,
 )
 
-settings.register_profile("geometry", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile(
+    "geometry", max_examples=60, deadline=None, derandomize=True, database=None
+)
 settings.load_profile("geometry")
 
 angles = st.floats(-180, 180)

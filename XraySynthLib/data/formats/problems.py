@@ -31,7 +31,7 @@ DECODER_ERRORS = (
     zlib.error,
 )
 """What SimpleITK, pydicom, Pillow, gzip and json raise on damaged bytes; Pillow reports a bad PNG
-as SyntaxError. Under `reading` stand calls into a library, and arithmetic on a file's own tables."""
+as SyntaxError. Under `reading` stand library calls and arithmetic on a file's own tables."""
 
 
 def unreadable(path: Path, found: str) -> UnreadableFileError:
