@@ -10,6 +10,25 @@ from XraySynthLib.drr.engines.compiled import kernel
 
 
 @kernel
+def find_spans(voxels, spans):
+    """First and one past the last non-zero voxel of every row; 0, 0 where there is none.
+
+    Args:
+        voxels: (R, B) float32.
+        spans: (R, 2) int32, written to.
+    """
+    n_voxels = voxels.shape[1]
+    for row in range(spans.shape[0]):
+        line = voxels[row]
+        low, high = 0, n_voxels
+        while low < n_voxels and line[low] == 0:
+            low += 1
+        while high > low and line[high - 1] == 0:
+            high -= 1
+        spans[row, 0], spans[row, 1] = (low, high) if low < high else (0, 0)
+
+
+@kernel
 def _sample_positions(first, step, last, index, weight):
     """Whole part, at most `last`, and the rest of first + v * step, for every v."""
     for v in range(index.size):

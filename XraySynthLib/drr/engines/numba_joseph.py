@@ -24,7 +24,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from XraySynthLib.drr.engines.joseph_kernels import look_up, sum_slices
+from XraySynthLib.drr.engines.joseph_kernels import find_spans, look_up, sum_slices
 from XraySynthLib.drr.materials import Materials
 from XraySynthLib.geometry import View
 
@@ -42,8 +42,14 @@ class NumbaJoseph:
     def __init__(self, materials: Materials, n_threads: int | None = None) -> None:
         self.materials = materials
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
-        self._voxels = np.pad(materials.density_g_per_cm3, ((0, 0), (1, 1), (1, 1), (1, 1)))
+        density = materials.density_g_per_cm3
+        box = _span_box(_row_spans(density))
+        inner = [slice(None), *(slice(start, stop) for start, stop in box)]
+        shape = [len(density), *(stop - start + 2 for start, stop in box)]
+        self._voxels = np.zeros(shape, np.float32)  # what is not air, in a border of zeros
+        self._voxels[:, 1:-1, 1:-1, 1:-1] = density[*inner]
         self._spans = _row_spans(self._voxels)
+        self._first_ijk = np.array([start - 1 for start, _ in reversed(box)], dtype=float)
 
     @cached_property
     def _turned(self) -> tuple[NDArray, NDArray]:
@@ -65,6 +71,7 @@ class NumbaJoseph:
         """
         image = np.zeros((len(self.materials.names), *view.intrinsics.shape_px), np.float32)
         source_ijk, directions = rays_in_voxels(self.materials, view)
+        source_ijk -= self._first_ijk
         with ThreadPoolExecutor(self.n_threads) as pool:
             for axis in range(3):
                 for sign in (1, -1):
@@ -86,7 +93,7 @@ class NumbaJoseph:
     ) -> None:
         order = list(LAYOUTS[axis])
         voxels, spans = self._turned if axis == 0 else (self._voxels, self._spans)
-        source = source_ijk[order] + 1.0  # the border of air
+        source = source_ijk[order]
         n_voxels = np.array(self._voxels.shape[:0:-1])[order]
         grid, n_u, n_v = slope_grid(piece, directions[:, order], sign, source, n_voxels)
         if n_u == 0 or n_v == 0:
@@ -199,10 +206,23 @@ def slope_grid(
 
 def _row_spans(voxels: NDArray) -> NDArray:
     """(M, ., ., 2) int32: first and one past the last non-zero voxel of every row; 0, 0 if none."""
-    filled = voxels != 0
-    first = filled.argmax(axis=-1)
-    last = voxels.shape[-1] - filled[..., ::-1].argmax(axis=-1)
-    return np.stack([first, np.where(filled.any(axis=-1), last, 0)], axis=-1).astype(np.int32)
+    spans = np.empty((*voxels.shape[:3], 2), np.int32)
+    find_spans(voxels.reshape(-1, voxels.shape[3]), spans.reshape(-1, 2))
+    return spans
+
+
+def _span_box(spans: NDArray) -> list[tuple[int, int]]:
+    """Start and stop along K, J and I of all that is not air; one voxel where everything is."""
+    first, stop = spans[..., 0], spans[..., 1]
+    filled = stop > first  # (M, K, J)
+    if not filled.any():
+        return [(0, 1)] * 3
+    (k,), (j,) = np.nonzero(filled.any(axis=(0, 2))), np.nonzero(filled.any(axis=(0, 1)))
+    return [
+        (int(k[0]), int(k[-1]) + 1),
+        (int(j[0]), int(j[-1]) + 1),
+        (int(first[filled].min()), int(stop[filled].max())),
+    ]
 
 
 def _in_bands(
