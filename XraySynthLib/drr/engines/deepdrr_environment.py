@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import platformdirs
@@ -92,7 +92,7 @@ def install(
     _run([str(python), "-I", "-m", "pip", "install", *PACKAGES], progress)
     record = {
         "accepted_licence": accepted_licence,
-        "accepted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "accepted": datetime.now(UTC).isoformat(timespec="seconds"),
         "packages": PACKAGES,
     }
     unfinished = marker.with_suffix(".part")

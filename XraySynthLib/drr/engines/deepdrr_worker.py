@@ -8,8 +8,8 @@ GPU yet; see `deepdrr_process`.
 Requests, each answered by `{"done": true}` or `{"error": "one sentence"}`:
     {"load": {"density": path, "world_from_ijk": 4x4, "step_mm": s}}
         (M, K, J, I) float32, g/cm3; replaces what was loaded before
-    {"project": {"index_from_camera2d": 3x3, "camera3d_from_world": 4x4, "shape_px": [rows, columns],
-                 "output": path}}
+    {"project": {"index_from_camera2d": 3x3, "camera3d_from_world": 4x4,
+                 "shape_px": [rows, columns], "output": path}}
         writes (M, rows, columns) float32, keV for each photon sent, each material by itself
 Before the first request it says `{"ready": "DeepDRR's version"}`.
 """

@@ -62,7 +62,7 @@ def _add_scaled(sums, row, weight):
 
 
 @kernel
-def sum_slices(voxels, spans, slices_first, source, sign, grid, u_first, sums):
+def sum_slices(voxels, spans, slices_first, source, sign, grid, band, sums):
     """Sum the slices of a volume, each magnified from the source onto a band of a slope grid.
 
     Args:
@@ -74,10 +74,10 @@ def sum_slices(voxels, spans, slices_first, source, sign, grid, u_first, sums):
         source: (3,) position of the X-ray source along main axis, A and B, in voxels.
         sign: +1 where the rays run up the main axis, else -1.
         grid: (4,) first slope and slope step along A, then along B; steps are positive.
-        u_first: First row of the band within the grid.
+        band: First and one past the last row of the grid to be made.
         sums: (M, U, V) float32, added to: sum over slices of the interpolated voxels.
     """
-    n_materials, n_u, n_v = sums.shape
+    n_materials, _, n_v = sums.shape
     n_slices = voxels.shape[1] if slices_first else voxels.shape[2]
     n_a = voxels.shape[2] if slices_first else voxels.shape[1]
     n_b = voxels.shape[3]
@@ -90,11 +90,11 @@ def sum_slices(voxels, spans, slices_first, source, sign, grid, u_first, sums):
             continue
         # Position of grid row u in this slice: a_first + u * a_step; of column v likewise.
         a_step = distance * grid[1]
-        a_first = source[1] + distance * (grid[0] + u_first * grid[1])
+        a_first = source[1] + distance * grid[0]
         b_step = distance * grid[3]
         b_first = source[2] + distance * grid[2]
-        u_low = max(0, int(np.ceil(-a_first / a_step)))
-        u_high = min(n_u, int(np.ceil((n_a - 1 - a_first) / a_step)))
+        u_low = max(band[0], int(np.ceil(-a_first / a_step)))
+        u_high = min(band[1], int(np.ceil((n_a - 1 - a_first) / a_step)))
         if u_low >= u_high:
             continue
         low, high = n_b, 0
@@ -219,7 +219,7 @@ def _interpolate_row(sums, stride, index, along_a, along_b, scale, values):
 
 
 @kernel
-def look_up(sums, directions, lengths, sign, grid, row_first, image):
+def look_up(sums, directions, lengths, sign, grid, band, image):
     """Interpolate a slope grid at the detector's pixels and scale to ray length.
 
     Where two axes are equally steep both write the pixel, the later over the earlier.
@@ -228,20 +228,20 @@ def look_up(sums, directions, lengths, sign, grid, row_first, image):
         sums: (M, U, V) the grid of `sum_slices`.
         directions: (3, 3) direction of pixel (0, 0), its change from column to column and from
             row to row; columns main axis, A and B; voxels.
-        lengths: (3,) voxel size along main axis, A and B.
+        lengths: (3,) voxel size along main axis, A and B, in the unit of the result's length.
         sign: +1 where the rays run up the main axis, else -1.
         grid: (4,) as in `sum_slices`.
-        row_first: First detector row of the band.
+        band: First and one past the last detector row to be made.
         image: (M, rows, columns) float32, written to where this main axis is the ray's.
     """
-    n_materials, n_rows, n_columns = image.shape
+    n_materials, _, n_columns = image.shape
     index = np.empty(n_columns, np.uint32)
     along_a, along_b = np.empty(n_columns, np.float32), np.empty(n_columns, np.float32)
     scale = np.empty(n_columns, np.float32)
     inverse_grid = np.array([grid[0], 1.0 / grid[1], grid[2], 1.0 / grid[3]])
-    for row in range(n_rows):
+    for row in range(band[0], band[1]):
         _grid_positions(
-            directions[0] + (row_first + row) * directions[2],
+            directions[0] + row * directions[2],
             directions[1],
             lengths * lengths,
             sign,

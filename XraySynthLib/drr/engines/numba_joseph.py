@@ -78,7 +78,6 @@ class NumbaJoseph:
                     piece = _piece_of_detector(directions, axis, sign, image.shape[1:])
                     if len(piece) > 2:
                         self._project_piece(axis, sign, piece, source_ijk, directions, image, pool)
-        image *= 0.1  # mm g/cm3 -> g/cm2
         return image
 
     def _project_piece(
@@ -100,15 +99,13 @@ class NumbaJoseph:
             return
         sums = np.zeros((len(image), n_u, n_v), np.float32)
 
-        def sum_band(first: int, stop: int) -> None:
-            band = np.zeros((len(image), stop - first, n_v), np.float32)
-            sum_slices(voxels, spans, axis != 1, source, sign, grid, first, band)
-            sums[:, first:stop] = band
+        lengths_cm = np.linalg.norm(self.materials.ras_from_ijk[:3, :3], axis=0)[order] / 10
 
-        def look_up_band(first: int, stop: int) -> None:
-            lengths = np.linalg.norm(self.materials.ras_from_ijk[:3, :3], axis=0)[order]
-            band = image[:, first:stop]
-            look_up(sums, directions[:, order], lengths, sign, grid, first, band)
+        def sum_band(band: tuple[int, int]) -> None:
+            sum_slices(voxels, spans, axis != 1, source, sign, grid, band, sums)
+
+        def look_up_band(band: tuple[int, int]) -> None:
+            look_up(sums, directions[:, order], lengths_cm, sign, grid, band, image)
 
         _in_bands(sum_band, n_u, pool, self.n_threads)
         _in_bands(look_up_band, image.shape[1], pool, self.n_threads)
@@ -226,12 +223,12 @@ def _span_box(spans: NDArray) -> list[tuple[int, int]]:
 
 
 def _in_bands(
-    work: Callable[[int, int], None], n_rows: int, pool: ThreadPoolExecutor, n_threads: int
+    work: Callable[[tuple[int, int]], None], n_rows: int, pool: ThreadPoolExecutor, n_threads: int
 ) -> None:
-    """Run `work(first, stop)` over bands of rows, in threads."""
+    """Run `work((first, stop))` over bands of rows, in threads."""
     n_bands = max(1, round(n_rows / BAND_ROWS))
     if n_bands > 1:
         n_bands = -(-n_bands // n_threads) * n_threads
     edges = np.linspace(0, n_rows, n_bands + 1).astype(int)
-    for done in [pool.submit(work, int(a), int(b)) for a, b in pairwise(edges) if b > a]:
+    for done in [pool.submit(work, (int(a), int(b))) for a, b in pairwise(edges) if b > a]:
         done.result()
