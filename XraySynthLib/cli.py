@@ -1,9 +1,13 @@
 """The command line: one verb, one config class, one function; errors become one sentence."""
 
+import io
 import json
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ VERBS = {
 """Verb -> its config class in `workflows.VERB`, and what `--help` says of it."""
 
 DONE, FAILED, USAGE = 0, 1, 2
+MAX_SENTENCE = 320
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,13 +58,15 @@ def _run(verb: str, words: list[str]) -> int:
     config_class = getattr(workflow, VERBS[verb][0])
     try:
         config = _parse(config_class, verb, words)
-    except SystemExit as end:  # the parser has printed help or what is wrong
-        return DONE if end.code in (None, 0) else USAGE
+    except SystemExit:  # the parser has printed its help
+        return DONE
     if config.dry_run:
         from XraySynthLib.workflows.config import config_to_dict
 
         workflow.check_inputs(config)
-        print(json.dumps({"verb": verb, **config_to_dict(config)}, indent=2))
+        options = config_to_dict(config)
+        del options["dry_run"]  # so that --config takes what was printed, and does it
+        print(json.dumps({"verb": verb, **options}, indent=2))
         return DONE
     result = workflow.run(config)
     if config.progress != "json":
@@ -79,16 +86,32 @@ def _parse(config_class: type, verb: str, words: list[str]) -> Any:
     from_file: list[str] = []
     if config_file is not None:
         values = read_config_file(config_file)
-        values.pop("verb", None)
+        if values.pop("verb", verb) != verb:
+            raise UsageError(f"The config file {config_file} is for another verb than {verb}.")
         check_option_names(config_class, values, config_file)
         from_file = _as_words(values)
-    return tyro.cli(
-        config_class,
-        prog=f"xraysynth {verb}",
-        description=(config_class.__doc__ or "").partition("\n    Attributes:")[0],
-        args=[*from_file, *words],
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                config_class,
+                prog=f"xraysynth {verb}",
+                description=(config_class.__doc__ or "").partition("\n    Attributes:")[0],
+                args=[*from_file, *words],
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        sentence = _without_box(said.getvalue())
+        raise UsageError(f"{sentence} (xraysynth {verb} --help lists the options)") from None
+
+
+def _without_box(text: str) -> str:
+    """What tyro says in a box, without the box, its title and what follows its first rule."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()[1:]
+    lines = (line.strip("│| ") for line in plain)
+    return " ".join(takewhile(lambda line: line.strip("─-"), lines)).rstrip(".")
 
 
 def _without_config_file(words: list[str]) -> tuple[list[str], Path | None]:
@@ -132,4 +155,6 @@ def _overview() -> str:
 
 def _say(message: object) -> None:
     sentence = " ".join(str(message).split()) or type(message).__name__
+    if len(sentence) > MAX_SENTENCE:
+        sentence = sentence[: MAX_SENTENCE - 3] + "..."
     print(f"xraysynth: {sentence}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
     python Testing/benchmark/drr_peers.py [--engines xraysynth-numba,rtk-joseph] [--output FILE]
 
-The scene is that of DRR.md: the abdomen of `phantom.py` on 256^3 voxels of 1.5 mm, source to
+The scene: the abdomen of `phantom.py` on 256^3 voxels of 1.5 mm, source to
 detector 1020 mm, source to isocentre 660 mm, a detector 397.3 mm wide; seen from the front with
 512^2 and 1024^2 pixels, and with 512^2 obliquely (primary 30, secondary 20 degrees) and nearly
 from the front (2.3, -1.4), where a real C-arm stands: at 0/0 an engine may gain from a detector

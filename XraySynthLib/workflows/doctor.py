@@ -57,7 +57,7 @@ def run(config: DoctorConfig) -> str:
     """
     check_inputs(config)
     if config.install_deepdrr:
-        from XraySynthLib.drr.engines.deepdrr_process import install
+        from XraySynthLib.drr.engines.deepdrr_environment import install
 
         install(config.accept_licence or "", print)
     return "\n".join(f"{name:<16} {finding}" for name, finding in _findings())
@@ -103,7 +103,7 @@ def _try_engine(engine: str) -> str:
 
 
 def _deepdrr() -> str:
-    from XraySynthLib.drr.engines.deepdrr_process import status
+    from XraySynthLib.drr.engines.deepdrr_environment import status
 
     return status()
 
