@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
+from inspect import cleandoc
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _parse(config_class: type, verb: str, words: list[str]) -> Any:
             return tyro.cli(
                 config_class,
                 prog=f"xraysynth {verb}",
-                description=(config_class.__doc__ or "").partition("\n    Attributes:")[0],
+                description=cleandoc(config_class.__doc__ or "").partition("\nAttributes:")[0],
                 args=[*from_file, *words],
                 config=(tyro.conf.OmitArgPrefixes,),
             )
@@ -104,7 +105,7 @@ def _parse(config_class: type, verb: str, words: list[str]) -> Any:
         if end.code in (None, 0):
             raise
         sentence = _without_box(said.getvalue())
-        raise UsageError(f"{sentence} (xraysynth {verb} --help lists the options)") from None
+        raise UsageError(f"{sentence}; `xraysynth {verb} --help` lists the options.") from None
 
 
 def _without_box(text: str) -> str:
@@ -136,9 +137,10 @@ def _as_words(values: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
             continue
-        items = value if isinstance(value, list) else [value]
-        if items:
-            words += [f"--{option}", *map(str, items)]
+        if not isinstance(value, list):
+            words.append(f"--{option}={value}")  # so that the value may begin with a dash
+        elif value:
+            words += [f"--{option}", *map(str, value)]
     return words
 
 

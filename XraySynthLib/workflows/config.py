@@ -54,7 +54,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"The config file {path} cannot be read: {error}.") from error
     if not isinstance(values, Mapping):
         raise UsageError(f"The config file {path} must hold a JSON object of options.")

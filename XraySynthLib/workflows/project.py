@@ -1,9 +1,13 @@
 """`xraysynth project`: a CT and a C-arm pose -> an X-ray with its landmarks and masks."""
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from numpy.typing import NDArray
 
 from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
 from XraySynthLib.drr import FULL, PLAIN, Exposure
@@ -116,6 +120,12 @@ def check_inputs(config: ProjectConfig) -> None:
     given = [name for name, used in ways.items() if used]
     if len(given) > 1:
         raise UsageError(f"Give the view in one way, not by {' and '.join(given)}.")
+    if config.seed < 0:
+        raise UsageError(f"--seed must be 0 or more, got {config.seed}.")
+    if config.window is not None and not -math.inf < config.window[0] < config.window[1] < math.inf:
+        raise UsageError(f"--window must be two numbers, the lower first, got {config.window}.")
+    if not math.isfinite(config.detail):
+        raise UsageError(f"--detail must be a number, got {config.detail}.")
     if config.label_values and config.labels is None:
         raise UsageError("--label-values needs --labels.")
     if config.transform is not None and config.isocenter_ras_mm is not None:
@@ -160,7 +170,10 @@ def view_of(config: ProjectConfig, volume: Volume) -> View:
         from XraySynthLib.geometry.converters.slicer import read_ras_from_carm
 
         matrix = read_ras_from_carm(config.transform)
-        pose = CArmPose.from_matrix(matrix, config.source_to_isocenter_mm)
+        try:
+            pose = CArmPose.from_matrix(matrix, config.source_to_isocenter_mm)
+        except ValueError as error:
+            raise UnreadableFileError(f"{config.transform} is no C-arm's pose: {error}") from error
     else:
         primary_deg, secondary_deg = config.primary_deg or 0.0, config.secondary_deg or 0.0
         if config.preset is not None:
@@ -189,7 +202,7 @@ def read_view(path: Path) -> View:
         if isinstance(document, dict) and "xray" in document:
             document = document["xray"].get("view")
         return View.from_dict(document)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UnreadableFileError(f"{path} is not the JSON of a View: {error}") from error
 
 
@@ -208,6 +221,8 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
     )
 
     volume = read_volume(config.ct, config.labels)
+    if volume.labels is not None:
+        _check_label_values(config, volume.labels)
     landmarks = LandmarkSet((), np.empty((0, 3)))
     if config.landmarks is not None:
         landmarks = read_landmarks(config.landmarks)
@@ -239,10 +254,27 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
     yield sample, shown
 
 
+def _check_label_values(config: ProjectConfig, labels: NDArray) -> None:
+    """Refuse labels that are not in the map, and more of them than a sample holds."""
+    import numpy as np
+
+    from XraySynthLib.data.formats import MAX_MASKS
+
+    present = np.unique(labels[labels > 0]).tolist()
+    absent = sorted(set(config.label_values) - set(present))
+    if absent:
+        raise UsageError(f"--label-values: {config.labels} has no label {absent[0]}.")
+    wanted = len(set(config.label_values) or present)
+    if wanted > MAX_MASKS:
+        raise UsageError(
+            f"{wanted} labels of {config.labels} are asked for, a sample holds {MAX_MASKS} masks; "
+            "name fewer with --label-values."
+        )
+
+
 def subject_name(ct: Path) -> str:
-    """A subject's name from its file: without folders and without .nii.gz and the like."""
+    """A subject's name from its file or folder, usable as a file's name on any system."""
     name = ct.resolve().name
-    for suffix in (".nii.gz", ".seg.nrrd"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)] or name
-    return ct.stem or name
+    if not ct.is_dir():
+        name = re.sub(r"(?<=.)\.(nii(\.gz)?|(seg\.)?nrrd|nhdr|mh[ad]|dcm)$", "", name, flags=re.I)
+    return re.sub(r'[\\:*?"<>|]', "_", name) or "ct"

@@ -7,6 +7,7 @@ file; every writer makes its file whole or not at all.
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.landmark_files import read_landmarks, write_landmarks
 from XraySynthLib.data.formats.sample_files import (
+    MAX_MASKS,
     image_landmarks_from_dicts,
     image_landmarks_to_dicts,
     read_sample,
@@ -22,6 +23,7 @@ from XraySynthLib.data.formats.xray_dicom_write import write_xray_dicom
 from XraySynthLib.data.formats.xray_files import read_xray, read_xrays, write_xray
 
 __all__ = [
+    "MAX_MASKS",
     "atomic_path",
     "image_landmarks_from_dicts",
     "image_landmarks_to_dicts",
