@@ -84,6 +84,8 @@ def checked_rigid(matrix: ArrayLike, name: str) -> NDArray:
         )
     if np.linalg.det(rotation) < 0:
         raise ValueError(f"{name} must be right-handed, but it mirrors (determinant -1).")
+    if error < 1e-12:  # left as it is, so that a view read back from JSON is the same to the bit
+        return affine
     u, _, vt = np.linalg.svd(rotation)
     rigid = np.array(affine)
     rigid[:3, :3] = u @ vt
