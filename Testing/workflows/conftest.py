@@ -80,8 +80,14 @@ def write_patient(folder: Path) -> None:
     write_volume(Volume(values, ras_from_ijk), folder / "ct.nii.gz")
     write_labels(labels, ras_from_ijk, folder / "labels.nii.gz")
     bright_ras_mm = (ras_from_ijk @ [*BRIGHT_IJK, 1])[:3]
-    points = LandmarkSet(("bright", "far"), [bright_ras_mm, bright_ras_mm + [500, 0, 0]])
+    points = LandmarkSet(("bright", "far"), [bright_ras_mm, bright_ras_mm + 500])
     write_landmarks(points, folder / "points.mrk.json")
+
+
+@pytest.fixture(scope="session")
+def in_process() -> tuple[Callable[..., Outcome], Callable[[Path], None]]:
+    """The two functions above, for fixtures that outlive a test."""
+    return run_in_process, write_patient
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def patient(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def failed() -> Callable[[Outcome, int, str], None]:
-    """`failed(outcome, 2, "--kvp")`: it ended with this code and one sentence that has the words."""
+    """`failed(outcome, 2, "--kvp")`: it ended with this code and one sentence with the words."""
 
     def check(outcome: Outcome, code: int, words: str) -> None:
         assert outcome.code == code, outcome.err

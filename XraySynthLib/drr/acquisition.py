@@ -119,7 +119,7 @@ class Acquisition:
                 Exposure(**exposure),
                 int(record["noise_seed"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, OverflowError, TypeError) as error:
             raise ValueError(f"The acquisition's record is damaged: {error}.") from error
 
 

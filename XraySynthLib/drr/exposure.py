@@ -20,6 +20,13 @@ from XraySynthLib.geometry import View
 MIN_TRANSMISSION = 1e-7
 DISPLAY_PERCENTILES = (0.5, 99.5)
 DETAIL_MM = 10.0
+LIMITS = {
+    "scatter": 10.0,
+    "photons_per_mm2": 1e9,
+    "electronic_noise_photons": 1e6,
+    "blur_mm": 50.0,
+}
+"""Beyond them it is a mistake in units; each may be 0."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,15 @@ class Exposure:
     def __post_init__(self) -> None:
         if self.kvp not in SHIPPED_KVP:
             raise ValueError(f"There is no spectrum for {self.kvp} kVp; there are {SHIPPED_KVP}.")
-        for name in ("scatter", "photons_per_mm2", "electronic_noise_photons", "blur_mm"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+        for name, limit in LIMITS.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(
+                    f"{name} must be 0 or more, at most {limit:g}, got {getattr(self, name)}."
+                )
+        if 0 < self.photons_per_mm2 < 1:
+            raise ValueError(
+                f"photons_per_mm2 must be 0 or 1 and more, got {self.photons_per_mm2}."
+            )
 
 
 PLAIN = Exposure()
