@@ -10,7 +10,7 @@ from XraySynthLib.geometry.transforms import checked_vector, read_only
 
 MAX_PIXELS = 8192 * 8192
 """Four times the largest panels: more is a mistake, and would fill the memory."""
-MIN_SPACING_MM, MAX_SPACING_MM = 0.01, 1e3
+MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e3
 
 DETECTOR_MIDDLE = cast(NDArray, None)
 """What `principal_point_px` may be on the way in; on the way out it is always two numbers."""
