@@ -21,6 +21,17 @@ SHOWN_WARNINGS = (RuntimeWarning, UserWarning, FutureWarning, SyntaxWarning)
 BRIGHT_IJK = (17, 9, 14)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip("slow; run with -m slow"))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a program that starts `xraysynth` sees."""
@@ -115,3 +126,17 @@ def failed() -> Callable[[Outcome, int, str], None]:
         assert "Traceback" not in outcome.err and len(outcome.err) < 350
 
     return check
+
+
+@pytest.fixture
+def a_blob(tmp_path: Path) -> tuple[Path, Path]:
+    """A CT of one soft blob in air, and the landmark at its middle."""
+    k, j, i = np.indices((20, 22, 24))
+    distance = (i - 15) ** 2 + (j - 8) ** 2 + (k - 12) ** 2
+    values = -1000 + 1400 * np.exp(-distance / 8)
+    ras_from_ijk = np.diag([3.0, 3.0, 3.0, 1.0])
+    ras_from_ijk[:3, 3] = [-30, -35, 200]
+    middle = (ras_from_ijk @ [15, 8, 12, 1])[:3]
+    write_volume(Volume(values, ras_from_ijk), tmp_path / "blob.nrrd")
+    write_landmarks(LandmarkSet(("blob",), [middle]), tmp_path / "blob.csv")
+    return tmp_path / "blob.nrrd", tmp_path / "blob.csv"

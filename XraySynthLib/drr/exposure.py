@@ -117,6 +117,7 @@ def expose(
         signal = photons / np.float32(in_open_pixel)
     if exposure.blur_mm > 0:
         sigma_px = exposure.blur_mm / view.intrinsics.pixel_spacing_mm[::-1]
+        sigma_px = np.minimum(sigma_px, signal.shape)  # wider changes little and takes for ever
         signal = ndimage.gaussian_filter(signal, sigma_px, mode="nearest")
     return Xray(signal, Quantity.TRANSMISSION, view=view)
 
@@ -149,7 +150,7 @@ def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: fl
     values = xray.values
     if detail != 0:
         spacing_mm = (0.4, 0.4) if xray.pixel_spacing_mm is None else xray.pixel_spacing_mm
-        sigma_px = DETAIL_MM / np.asarray(spacing_mm)[::-1]
+        sigma_px = np.minimum(DETAIL_MM / np.asarray(spacing_mm)[::-1], values.shape)
         coarse = ndimage.gaussian_filter(values, sigma_px, mode="nearest", truncate=3)
         values = values + np.float32(detail) * (values - coarse)
     if window is None:
