@@ -111,8 +111,10 @@ def _parse(config_class: type, verb: str, words: list[str]) -> Any:
 def _without_box(text: str) -> str:
     """What tyro says in a box, without the box, its title and what follows its first rule."""
     plain = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()[1:]
-    lines = (line.strip("│| ") for line in plain)
-    return " ".join(takewhile(lambda line: line.strip("─-"), lines)).rstrip(".")
+    lines = [line.strip("│ ") for line in plain]
+    if lines and not lines[0].strip("-"):  # no box, but a rule under the title
+        del lines[0]
+    return " ".join(takewhile(lambda line: line.strip("─-"), lines)).rstrip(" .")
 
 
 def _without_config_file(words: list[str]) -> tuple[list[str], Path | None]:

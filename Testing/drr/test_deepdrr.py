@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,8 @@ def a_child(an_environment, habits_file):
     child.close()
 
 
-@pytest.fixture
-def the_connection(habits):
+@pytest.fixture(scope="module")
+def the_connection():
     connection = deepdrr_process._connection
     connection.close()
     yield connection
@@ -159,7 +160,7 @@ class TestSelfTest:
 
 
 class TestProjection:
-    def test_area_density_is_that_of_numba(self, the_connection):
+    def test_area_density_is_that_of_numba(self, habits, the_connection):
         for seed in (1, 2):
             materials = a_phantom(seed)
             for view in (a_view(True), a_view(False, -70.0)):
@@ -168,30 +169,37 @@ class TestProjection:
                 assert image.shape == (2, 150, 190)
                 assert image.dtype == np.float32
                 assert np.abs(image - expected).max() < 0.01 * expected.max()
-        first = the_connection._child
-        assert first.n_loads == 2 + 2  # the self-test's, then each phantom once
-        # A forgotten volume's engine does not keep the volume.
-        engine = DeepDrrProcess(a_phantom(3))
-        assert not any(isinstance(o, Materials) for o in gc.get_referents(engine.__dict__))
-        # Engines take turns in one child, and a worn or dead child is replaced.
-        assert engine.project(a_view()).any()
-        first.n_loads = deepdrr_process.LOADS_PER_CHILD
-        assert engine.project(a_view()).any()
-        assert the_connection._child is first
-        np.testing.assert_allclose(
-            project(materials, a_view(), "deepdrr"),
-            prepare(materials).project(a_view()),
-            atol=0.01 * expected.max(),
-        )
-        assert the_connection._child is not first
-        assert not first.alive
+        assert the_connection._child.n_loads == 2 + 2  # the self-test's, then each phantom once
+        assert not list(the_connection._child._folder.glob("*.npy"))
 
-    def test_a_child_that_dies_is_one_sentence_and_the_next_one_works(self, the_connection, habits):
+    def test_a_box_that_fills_its_grid_keeps_its_outermost_voxels(self, habits, the_connection):
+        # 21 voxels of 2 mm along A, density 1.5: 1.5 g/cm3 * 4.2 cm = 6.3 g/cm2 in the middle.
+        ras_from_ijk = np.diag([2.0, 2.0, 2.0, 1.0])
+        ras_from_ijk[:3, 3] = -20
+        box = Materials(("bone",), np.full((1, 21, 21, 21), 1.5, np.float32), ras_from_ijk)
+        intrinsics = Intrinsics(shape_px=(33, 33), pixel_spacing_mm=(3, 3))
+        image = project(box, view_from_carm(CArmPose(), intrinsics), "deepdrr")[0]
+        assert image[16, 16] == pytest.approx(6.3, rel=2e-3)
+
+    def test_engines_take_turns_in_one_child(self, habits, the_connection):
+        one, other = a_phantom(1), a_phantom(2)
+        first = project(one, a_view(), "deepdrr")
+        assert np.abs(project(other, a_view(), "deepdrr") - first).max() > 0.1 * first.max()
+        np.testing.assert_array_equal(project(one, a_view(), "deepdrr"), first)
+
+    def test_an_engine_does_not_keep_the_materials(self, habits, the_connection):
         materials = a_phantom(1)
-        engine = DeepDrrProcess(materials)
+        engine, forgotten = prepare(materials, "deepdrr"), weakref.ref(materials)
+        del materials
+        gc.collect()
+        assert forgotten() is None
+        assert engine.project(a_view()).any()
+
+    def test_a_child_that_dies_is_one_sentence_and_the_next_one_works(self, habits, the_connection):
+        engine = DeepDrrProcess(a_phantom(1))
         habits(die="CUDA_ERROR_OUT_OF_MEMORY: out of memory")
         with pytest.raises(EngineError) as error:
-            engine.project(a_view())
+            prepare(a_phantom(2), "deepdrr").project(a_view())
         assert str(error.value) == (
             "DeepDRR's process ended unexpectedly with exit code 3; "
             "the last it said was: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
@@ -199,6 +207,25 @@ class TestProjection:
         assert not the_connection._child.alive
         habits()
         assert engine.project(a_view()).any()
+
+    def test_a_worn_child_is_replaced_before_it_loads_again(self, monkeypatch, habits):
+        class Idle:
+            alive, n_loads, loaded = True, 0, None
+
+            def __init__(self, python):
+                pass
+
+            def close(self):
+                self.alive = False
+
+        monkeypatch.setattr(deepdrr_process, "Child", Idle)
+        monkeypatch.setattr(deepdrr_process, "calibrate", lambda child: None)
+        connection, key = deepdrr_process._Connection(), object()
+        first, _ = connection.child(key)
+        first.n_loads, first.loaded = deepdrr_process.LOADS_PER_CHILD, key
+        assert connection.child(key)[0] is first
+        assert connection.child(object())[0] is not first
+        assert not first.alive
 
     def test_a_ray_through_which_nothing_comes_is_no_mass(self):
         calibration = Calibration(np.zeros(3), 100.0, 0.17)

@@ -194,6 +194,18 @@ def test_an_engine_is_prepared_once():
     assert prepare(materials) is prepare(materials)
 
 
+def test_prepared_materials_are_freed_with_their_materials():
+    import gc
+    import weakref
+
+    materials = Materials(("water",), np.ones((1, 3, 3, 3)), np.eye(4))
+    prepared = weakref.ref(prepare(materials))
+    assert prepared() is not None
+    del materials
+    gc.collect()
+    assert prepared() is None
+
+
 def test_threads_may_project_at_the_same_time():
     from concurrent.futures import ThreadPoolExecutor
 

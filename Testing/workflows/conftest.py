@@ -21,6 +21,17 @@ SHOWN_WARNINGS = (RuntimeWarning, UserWarning, FutureWarning, SyntaxWarning)
 BRIGHT_IJK = (17, 9, 14)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip("slow; run with -m slow"))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a program that starts `xraysynth` sees."""
@@ -80,8 +91,14 @@ def write_patient(folder: Path) -> None:
     write_volume(Volume(values, ras_from_ijk), folder / "ct.nii.gz")
     write_labels(labels, ras_from_ijk, folder / "labels.nii.gz")
     bright_ras_mm = (ras_from_ijk @ [*BRIGHT_IJK, 1])[:3]
-    points = LandmarkSet(("bright", "far"), [bright_ras_mm, bright_ras_mm + [500, 0, 0]])
+    points = LandmarkSet(("bright", "far"), [bright_ras_mm, bright_ras_mm + 500])
     write_landmarks(points, folder / "points.mrk.json")
+
+
+@pytest.fixture(scope="session")
+def in_process() -> tuple[Callable[..., Outcome], Callable[[Path], None]]:
+    """The two functions above, for fixtures that outlive a test."""
+    return run_in_process, write_patient
 
 
 @pytest.fixture
@@ -99,7 +116,7 @@ def patient(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def failed() -> Callable[[Outcome, int, str], None]:
-    """`failed(outcome, 2, "--kvp")`: it ended with this code and one sentence that has the words."""
+    """`failed(outcome, 2, "--kvp")`: it ended with this code and one sentence with the words."""
 
     def check(outcome: Outcome, code: int, words: str) -> None:
         assert outcome.code == code, outcome.err
@@ -109,3 +126,17 @@ def failed() -> Callable[[Outcome, int, str], None]:
         assert "Traceback" not in outcome.err and len(outcome.err) < 350
 
     return check
+
+
+@pytest.fixture
+def a_blob(tmp_path: Path) -> tuple[Path, Path]:
+    """A CT of one soft blob in air, and the landmark at its middle."""
+    k, j, i = np.indices((20, 22, 24))
+    distance = (i - 15) ** 2 + (j - 8) ** 2 + (k - 12) ** 2
+    values = -1000 + 1400 * np.exp(-distance / 8)
+    ras_from_ijk = np.diag([3.0, 3.0, 3.0, 1.0])
+    ras_from_ijk[:3, 3] = [-30, -35, 200]
+    middle = (ras_from_ijk @ [15, 8, 12, 1])[:3]
+    write_volume(Volume(values, ras_from_ijk), tmp_path / "blob.nrrd")
+    write_landmarks(LandmarkSet(("blob",), [middle]), tmp_path / "blob.csv")
+    return tmp_path / "blob.nrrd", tmp_path / "blob.csv"

@@ -40,7 +40,7 @@ class AcquisitionRanges:
         field_share: Width and height of such a field, as a share of the detector's.
 
     Raises:
-        ValueError: If a range runs backward or its limits are not finite.
+        ValueError: If a range runs backward or holds what no acquisition can have.
     """
 
     primary_deg: Range = (-45.0, 45.0)
@@ -67,6 +67,21 @@ class AcquisitionRanges:
             raise ValueError("photons_per_mm2 is drawn on a log scale and must be positive.")
         if not self.kvp:
             raise ValueError("kvp must list at least one tube voltage.")
+        if not 0 <= self.collimated_share <= 1:
+            raise ValueError(f"collimated_share must lie in 0..1, got {self.collimated_share}.")
+        if self.field_share[0] <= 0:
+            raise ValueError(f"field_share must be positive, got {self.field_share}.")
+        for kvp in self.kvp:
+            Exposure(kvp)
+        for end in (0, 1):  # what the extremes allow, all between them do
+            CArmPose(
+                self.primary_deg[end],
+                self.secondary_deg[end],
+                self.roll_deg[end],
+                source_to_isocenter_mm=self.source_to_isocenter_mm[end],
+            )
+            names = ("scatter", "photons_per_mm2", "electronic_noise_photons", "blur_mm")
+            Exposure(**{name: getattr(self, name)[end] for name in names})
 
 
 @dataclass(frozen=True)
@@ -78,12 +93,19 @@ class Acquisition:
         intrinsics: Its detector.
         exposure: How the image is taken.
         noise_seed: Seeds the noise.
+
+    Raises:
+        ValueError: If the seed is negative.
     """
 
     pose: CArmPose
     intrinsics: Intrinsics
     exposure: Exposure = field(default_factory=Exposure)
     noise_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.noise_seed < 0:
+            raise ValueError(f"noise_seed must be 0 or more, got {self.noise_seed}.")
 
     @property
     def view(self) -> View:
@@ -119,7 +141,7 @@ class Acquisition:
                 Exposure(**exposure),
                 int(record["noise_seed"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, OverflowError, TypeError) as error:
             raise ValueError(f"The acquisition's record is damaged: {error}.") from error
 
 
@@ -157,7 +179,8 @@ def draw_acquisition(
     field_angle_deg = rng.uniform(-20, 20)
     collimated = rng.random() < ranges.collimated_share
     exposure = Exposure(
-        kvp=int(ranges.kvp[rng.integers(len(ranges.kvp))]),
+        # One draw whatever the number of voltages; `integers` takes none where there is one.
+        kvp=int(ranges.kvp[int(rng.random() * len(ranges.kvp))]),
         scatter=rng.uniform(*ranges.scatter),
         photons_per_mm2=float(np.exp(rng.uniform(*np.log(ranges.photons_per_mm2)))),
         electronic_noise_photons=rng.uniform(*ranges.electronic_noise_photons),

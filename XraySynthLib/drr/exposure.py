@@ -20,6 +20,13 @@ from XraySynthLib.geometry import View
 MIN_TRANSMISSION = 1e-7
 DISPLAY_PERCENTILES = (0.5, 99.5)
 DETAIL_MM = 10.0
+LIMITS = {
+    "scatter": 10.0,
+    "photons_per_mm2": 1e9,
+    "electronic_noise_photons": 1e6,
+    "blur_mm": 50.0,
+}
+"""Beyond them it is a mistake in units; each may be 0."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,15 @@ class Exposure:
     def __post_init__(self) -> None:
         if self.kvp not in SHIPPED_KVP:
             raise ValueError(f"There is no spectrum for {self.kvp} kVp; there are {SHIPPED_KVP}.")
-        for name in ("scatter", "photons_per_mm2", "electronic_noise_photons", "blur_mm"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+        for name, limit in LIMITS.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(
+                    f"{name} must be 0 or more, at most {limit:g}, got {getattr(self, name)}."
+                )
+        if 0 < self.photons_per_mm2 < 1:
+            raise ValueError(
+                f"photons_per_mm2 must be 0 or 1 and more, got {self.photons_per_mm2}."
+            )
 
 
 PLAIN = Exposure()
@@ -104,6 +117,7 @@ def expose(
         signal = photons / np.float32(in_open_pixel)
     if exposure.blur_mm > 0:
         sigma_px = exposure.blur_mm / view.intrinsics.pixel_spacing_mm[::-1]
+        sigma_px = np.minimum(sigma_px, signal.shape)  # wider changes little and takes for ever
         signal = ndimage.gaussian_filter(signal, sigma_px, mode="nearest")
     return Xray(signal, Quantity.TRANSMISSION, view=view)
 
@@ -136,7 +150,7 @@ def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: fl
     values = xray.values
     if detail != 0:
         spacing_mm = (0.4, 0.4) if xray.pixel_spacing_mm is None else xray.pixel_spacing_mm
-        sigma_px = DETAIL_MM / np.asarray(spacing_mm)[::-1]
+        sigma_px = np.minimum(DETAIL_MM / np.asarray(spacing_mm)[::-1], values.shape)
         coarse = ndimage.gaussian_filter(values, sigma_px, mode="nearest", truncate=3)
         values = values + np.float32(detail) * (values - coarse)
     if window is None:

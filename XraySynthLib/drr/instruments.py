@@ -36,7 +36,8 @@ class CappedCylinder:
     def __post_init__(self) -> None:
         for name in ("start_ras_mm", "end_ras_mm"):
             object.__setattr__(self, name, checked_vector(getattr(self, name), name, 3))
-        if not (self.radius_mm > 0 and np.linalg.norm(self.end_ras_mm - self.start_ras_mm) > 0):
+        length_mm = np.linalg.norm(self.end_ras_mm - self.start_ras_mm)
+        if not (0 < self.radius_mm < np.inf and length_mm > 0):
             raise ValueError("A cylinder needs a length and a radius.")
         if self.material not in DENSITY_G_PER_CM3:
             raise ValueError(
@@ -60,11 +61,9 @@ def screw(
 ) -> list[CappedCylinder]:
     """A titanium screw: a shaft from the tip to the head's underside, and the head beyond it."""
     tip, head = np.asarray(tip_ras_mm, float), np.asarray(head_ras_mm, float)
-    direction = (head - tip) / np.linalg.norm(head - tip)
-    return [
-        CappedCylinder(tip, head, diameter_mm / 2, "titanium"),
-        CappedCylinder(head, head + head_length_mm * direction, head_diameter_mm / 2, "titanium"),
-    ]
+    shaft = CappedCylinder(tip, head, diameter_mm / 2, "titanium")
+    beyond = head + head_length_mm * (head - tip) / np.linalg.norm(head - tip)
+    return [shaft, CappedCylinder(head, beyond, head_diameter_mm / 2, "titanium")]
 
 
 def with_instruments(
@@ -95,7 +94,7 @@ def with_instruments(
 
 
 def chord_length_mm(cylinder: CappedCylinder, view: View) -> NDArray:
-    """Length of each pixel's ray within a cylinder, averaged over the pixel.
+    """Length of each pixel's ray within a cylinder, up to the detector, averaged over the pixel.
 
     Returns:
         (rows, columns) float32, mm.
@@ -110,14 +109,17 @@ def chord_length_mm(cylinder: CappedCylinder, view: View) -> NDArray:
     u = (np.arange(first_column, stop_column)[:, None] + fine).ravel()
     v = (np.arange(first_row, stop_row)[:, None] + fine).ravel()
     points_px = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)
-    chords = _chords(cylinder, view.source_ras_mm, view.ray(points_px))
+    rays = view.detector_points_ras_mm(points_px) - view.source_ras_mm
+    chords = _chords(cylinder, view.source_ras_mm, rays)
     blocks = chords.reshape(stop_row - first_row, SUPERSAMPLING, -1, SUPERSAMPLING)
     result[first_row:stop_row, first_column:stop_column] = blocks.mean(axis=(1, 3))
     return result
 
 
 def _chords(cylinder: CappedCylinder, origin: NDArray, rays: NDArray) -> NDArray:
-    """(N,) chords of rays from `origin` along unit vectors (N, 3), from the quadratic formula."""
+    """(N,) chords of rays from `origin` to origin + rays (N, 3), from the quadratic formula."""
+    reach = np.linalg.norm(rays, axis=1)
+    rays = rays / reach[:, None]
     axis = cylinder.end_ras_mm - cylinder.start_ras_mm
     length = np.linalg.norm(axis)
     axis = axis / length
@@ -139,7 +141,8 @@ def _chords(cylinder: CappedCylinder, origin: NDArray, rays: NDArray) -> NDArray
     cap_in = np.where(flat, -np.inf if within else np.inf, ends.min(axis=0))
     cap_out = np.where(flat, np.inf if within else -np.inf, ends.max(axis=0))
     enter = np.maximum(np.maximum(side_in, cap_in), 0)
-    return np.maximum(np.minimum(side_out, cap_out) - enter, 0)
+    leave = np.minimum(np.minimum(side_out, cap_out), reach)
+    return np.maximum(leave - enter, 0)
 
 
 def _image_box(

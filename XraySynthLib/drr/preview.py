@@ -1,5 +1,7 @@
 """Quick images of a moving C-arm, from a pyramid of the volume."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,8 +9,8 @@ from XraySynthLib.data import Xray
 from XraySynthLib.drr.exposure import PLAIN, Exposure, expose, to_display, to_line_integral
 from XraySynthLib.drr.materials import Materials
 from XraySynthLib.drr.projection import prepare, project
-from XraySynthLib.geometry import View
-from XraySynthLib.geometry.transforms import translation
+from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
+from XraySynthLib.geometry.transforms import transform_points, translation
 
 N_LEVELS = 3
 PIXELS_PER_VOXEL = 1.5
@@ -24,7 +26,7 @@ class Preview:
     """
 
     def __init__(self, materials: Materials, exposure: Exposure = PLAIN) -> None:
-        self.exposure = exposure
+        self.exposure = replace(exposure, photons_per_mm2=0.0, electronic_noise_photons=0.0)
         self.levels = [materials.cropped()]
         while len(self.levels) < N_LEVELS and min(self.levels[-1].density_g_per_cm3.shape[1:]) > 8:
             self.levels.append(halved(self.levels[-1]))
@@ -33,6 +35,14 @@ class Preview:
         """Compile the kernels and make every level ready, before the first view is asked for."""
         for level in self.levels:
             prepare(level)
+        pose = CArmPose(isocenter_ras_mm=self._center_ras_mm, source_to_isocenter_mm=5000.0)
+        self.render(view_from_carm(pose, Intrinsics(6000.0, (20.0, 20.0), (32, 32))))  # type: ignore[arg-type]
+
+    @property
+    def _center_ras_mm(self) -> NDArray:
+        """(3,) the middle of the volume, RAS, mm."""
+        center_ijk = (np.array(self.levels[0].density_g_per_cm3.shape[:0:-1]) - 1) / 2
+        return transform_points(self.levels[0].ras_from_ijk, center_ijk[None])[0]
 
     def render(self, view: View) -> Xray:
         """The DISPLAY image of a view.
@@ -46,9 +56,8 @@ class Preview:
         return to_display(line_integral)
 
     def level_for(self, view: View) -> int:
-        """Index of the coarsest level whose voxels are no larger than the view's pixels."""
-        center_ijk = (np.array(self.levels[0].density_g_per_cm3.shape[:0:-1]) - 1) / 2
-        center_camera = view.camera_from_ras @ self.levels[0].ras_from_ijk @ [*center_ijk, 1]
+        """Index of the coarsest level that is fine enough for the view in the volume's middle."""
+        center_camera = transform_points(view.camera_from_ras, self._center_ras_mm[None])[0]
         magnification = view.intrinsics.source_to_detector_mm / max(center_camera[2], 1.0)
         pixel_mm = view.intrinsics.pixel_spacing_mm.min() / magnification
         for index in range(len(self.levels) - 1, 0, -1):

@@ -33,7 +33,8 @@ def scattered(transmission: NDArray, strength: float, pixel_spacing_mm: NDArray)
     spacing_mm = pixel_spacing_mm[::-1] * factors
     spread = np.zeros_like(coarse)
     for weight, sigma_mm in KERNELS:
-        spread += weight * ndimage.gaussian_filter(coarse, sigma_mm / spacing_mm, mode="nearest")
+        sigma_px = np.minimum(sigma_mm / spacing_mm, coarse.shape)  # wider changes little
+        spread += weight * ndimage.gaussian_filter(coarse, sigma_px, mode="nearest")
     return (strength * _at_pixels(spread, factors, source.shape)).astype(np.float32)
 
 

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.geometry.transforms import checked_rigid, checked_vector, rotation, translation
 
+MAX_ANGLE_DEG = 360.0
 MAX_COORDINATE_MM = 1e5
 """A patient or a C-arm is not 100 m away: larger numbers are a mistake in units."""
 
@@ -27,7 +28,8 @@ class CArmPose:
         source_to_isocenter_mm: Distance from the source to the isocentre.
 
     Raises:
-        ValueError: If a number is not finite or the distance is not positive.
+        ValueError: If a number is not finite, an angle is beyond +-360 degrees, or the distance is
+            not positive.
     """
 
     primary_deg: float = 0.0
@@ -39,8 +41,8 @@ class CArmPose:
     def __post_init__(self) -> None:
         for name in ("primary_deg", "secondary_deg", "roll_deg"):
             angle_deg = float(getattr(self, name))
-            if not np.isfinite(angle_deg):
-                raise ValueError(f"{name} must be a finite angle, got {angle_deg}.")
+            if not abs(angle_deg) <= MAX_ANGLE_DEG:
+                raise ValueError(f"{name} must be a finite angle up to 360, got {angle_deg}.")
             object.__setattr__(self, name, angle_deg)
         isocenter = checked_vector(self.isocenter_ras_mm, "isocenter_ras_mm", 3)
         if np.abs(isocenter).max() > MAX_COORDINATE_MM:

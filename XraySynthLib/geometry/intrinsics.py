@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from XraySynthLib.geometry.transforms import checked_vector, read_only
 
-MAX_PIXELS = 16384 * 16384
+MAX_PIXELS = 8192 * 8192
+"""Four times the largest panels: more is a mistake, and would fill the memory."""
+MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e3
 
 DETECTOR_MIDDLE = cast(NDArray, None)
 """What `principal_point_px` may be on the way in; on the way out it is always two numbers."""
@@ -43,12 +45,16 @@ class Intrinsics:
         if not 0 < distance <= 1e5:
             raise ValueError(f"source_to_detector_mm must be positive, got {distance}.")
         spacing = checked_vector(self.pixel_spacing_mm, "pixel_spacing_mm", 2)
-        if (spacing <= 0).any() or (spacing > 1e3).any():
-            raise ValueError(f"pixel_spacing_mm must be positive, got {spacing.tolist()}.")
+        if (spacing < MIN_SPACING_MM).any() or (spacing > MAX_SPACING_MM).any():
+            raise ValueError(
+                f"pixel_spacing_mm must be positive, {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, "
+                f"got {spacing.tolist()}."
+            )
         shape = checked_vector(self.shape_px, "shape_px", 2)
         if (shape < 1).any() or (shape % 1 != 0).any() or shape.prod() > MAX_PIXELS:
             raise ValueError(
-                f"shape_px must be positive whole numbers of rows and columns, got {self.shape_px}."
+                "shape_px must be positive whole numbers of rows and columns, at most 8192 x 8192 "
+                f"pixels, got {self.shape_px}."
             )
         rows, columns = int(shape[0]), int(shape[1])
         middle = np.array([(columns - 1) / 2, (rows - 1) / 2])

@@ -26,7 +26,7 @@ def checked_vector(values: ArrayLike, name: str, size: int) -> NDArray:
     """
     try:
         vector = read_only(values)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name} must be {size} numbers, got {values!r}.") from error
     if vector.shape != (size,) or not np.isfinite(vector).all():
         raise ValueError(f"{name} must be {size} finite numbers, got {values!r}.")
@@ -53,7 +53,7 @@ def checked_affine(matrix: ArrayLike, name: str) -> NDArray:
     """
     try:
         affine = read_only(matrix)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a 4x4 matrix of numbers.") from error
     if affine.shape != (4, 4):
         raise ValueError(f"{name} must be a 4x4 matrix, got shape {affine.shape}.")

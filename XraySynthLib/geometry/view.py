@@ -165,7 +165,7 @@ class View:
         matrix = values.pop("ras_from_camera")
         try:
             return cls(matrix, Intrinsics(**values))
-        except TypeError as error:
+        except (OverflowError, TypeError) as error:
             raise ValueError(f"A view's fields must be numbers: {error}.") from error
 
     def to_json(self) -> str:

@@ -228,13 +228,21 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
         landmarks = read_landmarks(config.landmarks)
     view = view_of(config, volume)
     yield "read"
-    materials = materials_from_hu(volume)
+    try:
+        materials = materials_from_hu(volume)
+    except ValueError as error:
+        raise UnreadableFileError(f"{config.ct} cannot be projected: {error}") from error
     area_density = project(materials, view, config.engine)
     yield "projected"
     rng = np.random.default_rng((config.seed, 0))
     transmission = expose(area_density, materials.names, view, exposure_of(config), rng)
     line_integral = to_line_integral(transmission)
     shown = to_display(line_integral, config.window, config.detail)
+    if np.ptp(shown.values) == 0:
+        raise ValueError(
+            "Every pixel of xray.png would be the same grey; check --window, --photons-per-mm2 and "
+            "what the detector sees."
+        )
     yield "exposed"
     masks = None
     if volume.labels is not None:

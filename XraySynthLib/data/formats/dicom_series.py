@@ -15,9 +15,9 @@ from XraySynthLib.data.formats.dicom_files import (
     quiet_pydicom,
     read_dataset,
 )
-from XraySynthLib.data.formats.itk import quiet_stderr
 from XraySynthLib.data.formats.problems import reading, unreadable
 from XraySynthLib.geometry.transforms import RAS_FROM_LPS
+from XraySynthLib.quiet import quiet_stderr
 
 HEADER_TAGS = [
     "Modality", "SeriesInstanceUID", "SeriesDescription", "NumberOfFrames", "Rows", "Columns",

@@ -1,10 +1,5 @@
 """SimpleITK with manners: what is wrong is known before reading, and nothing goes to stderr."""
 
-import contextlib
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +9,11 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.nifti import check_nifti_whole
-from XraySynthLib.data.formats.packed import check_packed_whole
+from XraySynthLib.data.formats.packed import unpacked_bytes
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
 from XraySynthLib.data.volume import MAX_VOXELS
 from XraySynthLib.geometry.transforms import LPS_FROM_RAS, RAS_FROM_LPS
+from XraySynthLib.quiet import quiet_stderr
 
 IO_BY_SUFFIX = {
     ".nii.gz": ("NiftiImageIO", "a NIfTI file"),
@@ -66,14 +62,15 @@ def read_itk(path: Path, dimensions: tuple[int, ...] = (3,)) -> ItkImage:
     io_name, kind = IO_BY_SUFFIX[suffix]
     if io_name == "NiftiImageIO":
         check_nifti_whole(path)
-    else:
-        check_packed_whole(path)
+    n_bytes = unpacked_bytes(path) if io_name != "NiftiImageIO" else None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(io_name)
     reader.SetFileName(str(path))
     with quiet_stderr():
         _read_header(reader, path, kind)
         _check_header(reader, path, dimensions, attached=suffix not in (".mhd", ".nhdr"))
+        if n_bytes is not None and n_bytes != _promised_bytes(reader):
+            raise unreadable(path, "its packed data is not of the size that its header states.")
         with reading(path, kind):
             image = reader.Execute()
     return ItkImage(sitk.GetArrayFromImage(image), _ras_from_ijk(image), image.GetSpacing())
@@ -142,6 +139,12 @@ def _check_header(
         raise unreadable(path, "it is truncated: too short for the size that it states.")
 
 
+def _promised_bytes(reader: sitk.ImageFileReader) -> int:
+    """Bytes of the data; a pixel type's name begins with its bits: "16-bit signed integer"."""
+    bits = int(sitk.GetPixelIDValueAsString(reader.GetPixelID()).partition("-")[0])
+    return int(np.prod(reader.GetSize(), dtype=object)) * bits // 8
+
+
 def _ras_from_ijk(image: sitk.Image) -> NDArray | None:
     if image.GetDimension() != 3:
         return None
@@ -150,40 +153,3 @@ def _ras_from_ijk(image: sitk.Image) -> NDArray | None:
     lps_from_ijk[:3, :3] = directions * image.GetSpacing()
     lps_from_ijk[:3, 3] = image.GetOrigin()
     return RAS_FROM_LPS @ lps_from_ijk
-
-
-_quiet_lock = threading.Lock()
-_quiet_depth = 0
-_quiet_saved = -1
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Silence file descriptor 2: ITK, MetaIO and GDCM print there themselves.
-
-    Threads may be inside at once; the last one out gives the descriptor back.
-    """
-    global _quiet_depth, _quiet_saved
-    with _quiet_lock:
-        if _quiet_depth == 0:
-            _quiet_saved = _silence()
-        _quiet_depth += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_depth -= 1
-            if _quiet_depth == 0 and _quiet_saved >= 0:
-                os.dup2(_quiet_saved, 2)
-                os.close(_quiet_saved)
-
-
-def _silence() -> int:
-    """Point descriptor 2 at nothing and return a copy of the old one; -1 where there is none."""
-    with contextlib.suppress(OSError):
-        saved = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        return saved
-    return -1

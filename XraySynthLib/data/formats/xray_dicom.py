@@ -10,7 +10,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 from pydicom.uid import UID
 
 from XraySynthLib.data.formats.dicom_files import number, quiet_pydicom, read_dataset
-from XraySynthLib.data.formats.itk import MAX_COMPRESSION, quiet_stderr
+from XraySynthLib.data.formats.itk import MAX_COMPRESSION
 from XraySynthLib.data.formats.problems import meaning, reading, unreadable
 from XraySynthLib.data.formats.xray_dicom_grey import display_frames
 from XraySynthLib.data.formats.xray_dicom_private import private_fields
@@ -18,6 +18,7 @@ from XraySynthLib.data.formats.xray_dicom_view import frame_geometry
 from XraySynthLib.data.formats.xray_json import xray_from_fields
 from XraySynthLib.data.xray import Quantity, Xray
 from XraySynthLib.geometry.intrinsics import MAX_PIXELS
+from XraySynthLib.quiet import quiet_stderr
 
 NEEDED = [
     "Modality", "SOPClassUID", "PhotometricInterpretation", "PixelIntensityRelationship", "Rows",

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence, PngImagePlugin, TiffImagePlugin
 
 from XraySynthLib.data.formats.atomic import atomic_path
-from XraySynthLib.data.formats.itk import quiet_stderr
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.xray_json import MARK, our_fields, xray_from_fields, xray_text
 from XraySynthLib.data.xray import Quantity, Xray
+from XraySynthLib.quiet import quiet_stderr
 
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2

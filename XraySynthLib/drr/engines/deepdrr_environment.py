@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -102,26 +103,25 @@ def install(
 
 
 def status() -> str:
-    """One line for `xraysynth doctor`; starts no process."""
+    """One line for `xraysynth doctor`: where DeepDRR is and what this machine lacks for it."""
     try:
         python = find_python()
     except EngineError as error:
         return str(error)
-    missing = [
-        what
-        for what, found in (
-            ("Linux", sys.platform == "linux"),
-            ("an NVIDIA driver", Path("/proc/driver/nvidia/version").exists()),
-            ("nvcc (the CUDA 12 toolkit, on PATH or at CUDA_PATH)", _has_nvcc()),
-        )
-        if not found
-    ]
+    needs = {
+        "Linux": sys.platform == "linux",
+        "an NVIDIA driver (libcuda)": find_library("cuda"),
+        "nvcc (the CUDA 12 toolkit, on PATH or at CUDA_PATH)": _has_nvcc(),
+        "libEGL": find_library("EGL"),
+        "libusb-1.0": find_library("usb-1.0"),  # open3d loads it, DeepDRR loads open3d
+    }
+    missing = ", ".join(what for what, found in needs.items() if not found)
     if os.environ.get(PYTHON_VARIABLE):
         place = f"DeepDRR by {python} ({PYTHON_VARIABLE})"
     else:
         record = json.loads((environment_folder() / MARKER).read_text())
         place = f"{record['packages'][0]} by {python} (licence {record['accepted_licence']})"
-    return f"{place}; {'missing: ' + ', '.join(missing) if missing else 'tested at first use'}"
+    return f"{place}; {f'missing: {missing}' if missing else 'it is tested when first used'}"
 
 
 def _python_in(folder: Path) -> Path:

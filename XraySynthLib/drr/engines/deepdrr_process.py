@@ -1,7 +1,9 @@
 """DeepDRR as an engine: a child process in an environment of its own, measured before it is used.
 
-It has NOT been run with a real DeepDRR on a GPU. It follows a reading of the source of DeepDRR
-1.2.2, and its tests talk to a stand-in for it.
+It has NOT been run with DeepDRR on a GPU. Its tests talk to a stand-in written from a reading of
+DeepDRR 1.2.2. Once, by hand, it ran with DeepDRR's own Python and its CUDA kernel compiled for a
+CPU, cupy and the textures imitated: the shift was 1.00 voxel on each axis, and the area density of
+one oblique view agreed with an exact trilinear sum to 3e-4 of its peak.
 
 DeepDRR turns mass into keV for each photon; the contract wants the mass. So each material is drawn
 by itself, as one and the same substance, at one energy: there I = I0 exp(-mu A), and the area

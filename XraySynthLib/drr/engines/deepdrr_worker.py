@@ -2,8 +2,8 @@
 
 DeepDRR is GPLv3, so it lives in an environment and a process of its own. This file imports numpy
 and DeepDRR's public API, nothing of XraySynthLib; what passes between the two processes is one
-line of JSON a request and a reply, and `.npy` files. It has not been run with a real DeepDRR on a
-GPU yet; see `deepdrr_process`.
+line of JSON a request and a reply, and `.npy` files. It has not been run on a GPU; see
+`deepdrr_process`.
 
 Requests, each answered by `{"done": true}` or `{"error": "one sentence"}`:
     {"load": {"density": path, "world_from_ijk": 4x4, "step_mm": s}}

@@ -37,11 +37,14 @@ LAYOUTS = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
 
 
 class NumbaJoseph:
-    """Materials made ready for projection by the compiled kernels."""
+    """Materials made ready for projection by the compiled kernels.
+
+    Holds arrays of its own and not the materials, so that these, and this with them, are freed.
+    """
 
     def __init__(self, materials: Materials, n_threads: int | None = None) -> None:
-        self.materials = materials
-        self.n_threads = n_threads or len(os.sched_getaffinity(0))
+        self._ras_from_ijk = materials.ras_from_ijk
+        self.n_threads = n_threads or _usable_cpus()
         density = materials.density_g_per_cm3
         box = _span_box(_row_spans(density))
         inner = [slice(None), *(slice(start, stop) for start, stop in box)]
@@ -69,8 +72,8 @@ class NumbaJoseph:
         Returns:
             (M, rows, columns) float32 area density, g/cm2.
         """
-        image = np.zeros((len(self.materials.names), *view.intrinsics.shape_px), np.float32)
-        source_ijk, directions = rays_in_voxels(self.materials, view)
+        image = np.zeros((len(self._voxels), *view.intrinsics.shape_px), np.float32)
+        source_ijk, directions = rays_in_voxels(self._ras_from_ijk, view)
         source_ijk -= self._first_ijk
         with ThreadPoolExecutor(self.n_threads) as pool:
             for axis in range(3):
@@ -99,7 +102,7 @@ class NumbaJoseph:
             return
         sums = np.zeros((len(image), n_u, n_v), np.float32)
 
-        lengths_cm = np.linalg.norm(self.materials.ras_from_ijk[:3, :3], axis=0)[order] / 10
+        lengths_cm = np.linalg.norm(self._ras_from_ijk[:3, :3], axis=0)[order] / 10
 
         def sum_band(band: tuple[int, int]) -> None:
             sum_slices(voxels, spans, axis != 1, source, sign, grid, band, sums)
@@ -111,14 +114,21 @@ class NumbaJoseph:
         _in_bands(look_up_band, image.shape[1], pool, self.n_threads)
 
 
-def rays_in_voxels(materials: Materials, view: View) -> tuple[NDArray, NDArray]:
+def _usable_cpus() -> int:
+    """Processors that this process may use; Windows and macOS only know how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def rays_in_voxels(ras_from_ijk: NDArray, view: View) -> tuple[NDArray, NDArray]:
     """The source and the rays in voxel indices.
 
     Returns:
         (3,) the source, ijk; and (3, 3) rows: the vector from the source to pixel (0, 0), its
         change from column to column and from row to row, ijk.
     """
-    ijk_from_ras = np.linalg.inv(materials.ras_from_ijk)
+    ijk_from_ras = np.linalg.inv(ras_from_ijk)
     source_ijk = ijk_from_ras[:3, :3] @ view.source_ras_mm + ijk_from_ras[:3, 3]
     corners_px = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     points = view.detector_points_ras_mm(corners_px) - view.source_ras_mm

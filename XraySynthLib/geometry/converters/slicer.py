@@ -23,6 +23,7 @@ from XraySynthLib.geometry.transforms import (
     inverse_rigid,
     read_only,
 )
+from XraySynthLib.quiet import quiet_stderr
 
 SUFFIXES = (".h5", ".tfm", ".txt")
 
@@ -46,8 +47,9 @@ def read_ras_from_carm(path: str | Path) -> NDArray:
     if not path.is_file():
         raise UnreadableFileError(f"There is no transform file {path}.")
     try:
-        transform = SimpleITK.ReadTransform(str(path))
-    except RuntimeError as error:
+        with quiet_stderr():
+            transform = SimpleITK.ReadTransform(str(path))
+    except (RuntimeError, UnicodeError) as error:  # its message may quote the damaged bytes
         raise UnreadableFileError(
             f"{path} is damaged or not a transform file; save the C-arm's transform from Slicer "
             "as .h5 or .tfm."
