@@ -22,7 +22,9 @@ from XraySynthLib.anatomy.local_fields import smooth_basis
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.spheres import fit_sphere
 
-LOCAL_LENGTH_MM = 22.0  # of the local variation: an apophysis, a rim, a notch
+# Length and standard deviation of the local variation, mm: a wing or ramus; a rim, notch or
+# apophysis. People held out lie 2.5 to 5 mm (rms) off the span of the modes.
+LOCAL_SCALES_MM = ((60.0, 1.5), (22.0, 0.8))
 MAX_SAMPLED_SCORE = 2.5  # standard deviations; further out surfaces may cross
 
 
@@ -140,7 +142,7 @@ class ShapeModel:
 
         Args:
             scores: (up to 19,) standard deviations of the modes, the rest 0.
-            local_coefficients: (C, 3) of `local_basis`, mm, or None.
+            local_coefficients: (C, 3) of `local_basis`, or None.
 
         Returns:
             The shape in neutral pose, femurs seated, sockets clear.
@@ -162,18 +164,18 @@ class ShapeModel:
         """Rebuild one of the 26 people; `training` and `held_out` say which is which."""
         return self._assembled(self.people_nodes_mm[index], None)
 
-    def sample(self, generator: np.random.Generator, local_mm: float = 1.0) -> PelvisShape:
+    def sample(self, generator: np.random.Generator, local_variation: float = 1.0) -> PelvisShape:
         """Draw a person: scores from a clipped normal distribution, and local variation.
 
         Args:
             generator: Random numbers; the same state makes the same person.
-            local_mm: Standard deviation of each component of the local displacement.
+            local_variation: Factor on the local displacement; 0 stays in the span of the modes.
         """
         scores = np.clip(
             generator.standard_normal(self.n_modes), -MAX_SAMPLED_SCORE, MAX_SAMPLED_SCORE
         )
-        coefficients = local_mm * generator.standard_normal((self.local_basis.shape[1], 3))
-        return self.shape(scores, coefficients)
+        coefficients = generator.standard_normal((self.local_basis.shape[1], 3))
+        return self.shape(scores, local_variation * coefficients)
 
     @cached_property
     def mean(self) -> PelvisShape:
@@ -182,10 +184,19 @@ class ShapeModel:
 
     @cached_property
     def local_basis(self) -> sparse.csr_matrix:
-        """(V, C) basis of the local variation, each bone by itself, over the mean."""
+        """(V, C) basis of the local variation, mm for coefficients of standard deviation 1.
+
+        The pelvis is one domain, so that facing surfaces of its joints move together; each femur
+        is another.
+        """
         vertices = self._placed(self.mean_nodes_mm)
-        blocks = [smooth_basis(vertices[part], LOCAL_LENGTH_MM) for part in self.parts.values()]
-        return sparse.block_diag(blocks).tocsr()
+        left, right = self.parts[Bone.LEFT_FEMUR], self.parts[Bone.RIGHT_FEMUR]
+        return sparse.block_diag(
+            [
+                np.hstack([s * smooth_basis(vertices[part], l) for l, s in LOCAL_SCALES_MM])
+                for part in (slice(0, left.start), left, right)
+            ]
+        ).tocsr()
 
     def _placed(self, nodes_mm: NDArray) -> NDArray:
         """(V, 3) vertices, each femur still about the centre of its head."""
