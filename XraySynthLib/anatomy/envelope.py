@@ -1,0 +1,149 @@
+"""The body's outline: the muscles' fascia around the bones, and the skin over the fat.
+
+Cross-sections of the trunk are superellipses whose width, front and back follow knots taken from
+the bones; each thigh is a tapering tube; where they meet the outline is rounded.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from XraySynthLib.anatomy.parameters import SubjectParameters
+from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import Axes, smooth_max, smooth_min
+from XraySynthLib.anatomy.shape_model import PelvisShape
+
+EXPONENT = 2.35
+CROTCH_BELOW_ISCHIUM_MM = 18.0
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """Outline of one subject.
+
+    Attributes:
+        knots_mm: (N, 4) z, half width, front y, back y of the fascia of the trunk, RAS, mm.
+        thighs_mm: (2, 3, 5) for each leg three stations: x, y, z, half width, half depth.
+        crotch_mm: z where the legs part.
+        fat_mm: Mean thickness of the fat.
+        crest_mm: z of the iliac crests.
+        back_mm: y of the back, flattened where it lies.
+    """
+
+    knots_mm: NDArray
+    thighs_mm: NDArray
+    crotch_mm: float
+    fat_mm: float
+    crest_mm: float
+    back_mm: float
+
+    def distances(self, axes: Axes) -> tuple[NDArray, NDArray]:
+        """Signed distances to the fascia and to the skin, mm."""
+        fascia = self._fascia(axes)
+        skin = fascia - self._fat(axes)
+        skin = smooth_max(skin, np.float32(self.back_mm) - axes[1], 25.0)
+        skin = skin + self._cleft(axes)
+        return np.maximum(fascia, skin + np.float32(3)), skin
+
+    def _fascia(self, axes: Axes) -> NDArray:
+        x, y, z = axes
+        width, front, back = (
+            PchipInterpolator(self.knots_mm[:, 0], column, extrapolate=False)(
+                np.clip(z, self.knots_mm[0, 0], self.knots_mm[-1, 0])
+            ).astype(np.float32)
+            for column in self.knots_mm[:, 1:].T
+        )
+        trunk = _section(x, y - (front + back) / 2, width, (front - back) / 2)
+        trunk = smooth_max(trunk, np.float32(self.crotch_mm) - z, 30.0)
+        legs = None
+        for stations in self.thighs_mm:
+            heights = stations[:, 2]
+            at_z = [np.interp(z, heights, column).astype(np.float32) for column in stations.T]
+            leg = _section(x - at_z[0], y - at_z[1], at_z[3], at_z[4])
+            leg = smooth_max(leg, z - np.float32(self.crotch_mm + 75), 30.0)
+            legs = leg if legs is None else np.minimum(legs, leg)
+        return smooth_min(trunk, legs, 30.0)
+
+    def _fat(self, axes: Axes) -> NDArray:
+        x, y, z = axes
+        along = [self.crotch_mm - 150, self.crotch_mm - 40, -10, 60, self.crest_mm + 20]
+        side = np.interp(z, [*along, self.crest_mm + 120], [0.5, 0.85, 1.15, 1.1, 0.9, 0.6])
+        rear = np.interp(z, [*along, self.crest_mm + 120], [0.45, 1.0, 1.25, 1.0, 0.7, 0.5])
+        fore = np.interp(z, [*along, self.crest_mm + 120], [0.35, 0.5, 0.8, 1.1, 1.1, 0.9])
+        across = x * x / (x * x + (y + 15) ** 2 + 1)
+        facing = np.where(y > -15, fore, rear).astype(np.float32)
+        share = across * side.astype(np.float32) + (1 - across) * facing
+        return np.float32(self.fat_mm) * share + np.float32(2)
+
+    def _cleft(self, axes: Axes) -> NDArray:
+        """Depth of the gluteal cleft, which shows as a line on AP films."""
+        x, y, z = axes
+        low = np.clip((35 - z) / 40, 0, 1) * np.clip((-25 - y) / 40, 0, 1)
+        deep = np.float32(14 + 0.5 * self.fat_mm)
+        return deep * low.astype(np.float32) * np.exp(-((x / 7) ** 2))
+
+
+def _section(x: NDArray, y: NDArray, width: NDArray, depth: NDArray) -> NDArray:
+    """Distance along the radius to a superellipse, mm."""
+    exponent = np.float32(EXPONENT)
+    level = ((np.abs(x) / width) ** exponent + (np.abs(y) / depth) ** exponent) ** (1 / exponent)
+    radius = np.sqrt(x * x + y * y)
+    inner = -np.minimum(width, depth)
+    return np.where(level > 0.05, radius * (1 - 1 / np.maximum(level, 0.05)), inner)
+
+
+def envelope_of(shape: PelvisShape, parameters: SubjectParameters) -> Envelope:
+    """Fit the outline around a subject's bones."""
+    hips = np.concatenate(
+        [shape.surface(b)[0] for b in (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)]
+    )
+    sacrum = shape.surface(Bone.SACRUM)[0]
+    femurs = {b: shape.surface(b)[0] for b in (Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR)}
+    trochanter = max(np.abs(v[v[:, 2] > -60, 0]).max() for v in femurs.values()) + 9
+    crest, ischium = hips[:, 2].max(), hips[:, 2].min()
+    wing = np.abs(hips[:, 0]).max() + 9
+    front, pubis = hips[:, 1].max(), hips[hips[:, 2] < 25, 1].max()
+    back = sacrum[:, 1].min() - 7 * parameters.muscle
+    belly, crotch = parameters.belly_mm, ischium - CROTCH_BELOW_ISCHIUM_MM
+    waist = wing * (0.90 if parameters.sex == "female" else 0.97) + 0.2 * belly
+    knots = np.array(
+        [
+            [crotch - 60, 0.93 * trochanter, pubis - 4, back + 22],
+            [crotch, 0.98 * trochanter, pubis + 2, back + 12],
+            [-10, trochanter, pubis + 9, back + 3],
+            [45, 0.5 * (trochanter + wing), max(front - 2, pubis + 8) + 0.35 * belly, back],
+            [crest - 40, wing, front + 4 + 0.75 * belly, back],
+            [crest + 15, 0.98 * wing + 0.1 * belly, front + 6 + 0.95 * belly, back + 4],
+            [crest + 70, waist, front + 4 + belly, back + 8],
+            [crest + 180, 1.03 * waist, front + 6 + 0.9 * belly, back + 2],
+            [crest + 330, 1.08 * waist, front + 10 + 0.7 * belly, back - 4],
+        ]
+    )
+    fat = parameters.fat_mm
+    return Envelope(
+        knots_mm=knots,
+        thighs_mm=np.stack(
+            [_thigh(v, crotch, parameters.muscle, fat) for v in femurs.values()]
+        ),
+        crotch_mm=float(crotch),
+        fat_mm=fat,
+        crest_mm=float(crest),
+        back_mm=float(back - 0.62 * fat - 4),
+    )
+
+
+def _thigh(femur: NDArray, crotch: float, muscle: float, fat: float) -> NDArray:
+    """Stations of one thigh around its femur."""
+    side = np.sign(femur[:, 0].mean())
+    stations = []
+    for below, half in ((260.0, 64.0), (120.0, 74.0), (-90.0, 80.0)):
+        z = crotch - below
+        near = femur[np.abs(femur[:, 2] - min(z, crotch - 20)) < 12]
+        middle = (near.min(0) + near.max(0)) / 2 if len(near) else femur.mean(0)
+        half_mm = half * muscle
+        # The thighs' fat keeps them apart: wide thighs stand further out.
+        x = side * max(abs(middle[0]) - 17, half_mm + 0.35 * fat)
+        stations.append([x, middle[1] - 9, z, half_mm, 1.02 * half_mm])
+    return np.array(stations)

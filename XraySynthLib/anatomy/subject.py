@@ -1,0 +1,102 @@
+"""A subject: bones posed, landmarks carried, everything else that its parameters say."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from XraySynthLib.anatomy.bone_frames import BoneFrames
+from XraySynthLib.anatomy.envelope import Envelope, envelope_of
+from XraySynthLib.anatomy.grids import Grid
+from XraySynthLib.anatomy.landmarks import landmarks_of
+from XraySynthLib.anatomy.parameters import SubjectParameters, sample_parameters
+from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
+from XraySynthLib.data import LandmarkSet
+from XraySynthLib.geometry.transforms import rotation
+
+COMPACT, FULL = ((128, 128, 128), 2.5), ((256, 256, 256), 1.25)
+"""Shape (K, J, I) and spacing, mm, of the presets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A person who never was.
+
+    RAS, mm; origin midway between the hip centres; lying on the back.
+
+    Attributes:
+        parameters: Every knob.
+        bones: The surfaces, posed.
+        landmarks: DeepFluoro's 14.
+        seed: Integers that it was drawn from; empty where the parameters were given.
+    """
+
+    parameters: SubjectParameters
+    bones: PelvisShape
+    landmarks: LandmarkSet
+    seed: tuple[int, ...] = ()
+
+    @cached_property
+    def frames(self) -> BoneFrames:
+        """Places on its bones."""
+        return BoneFrames(self.bones)
+
+    @cached_property
+    def envelope(self) -> Envelope:
+        """Its outline."""
+        return envelope_of(self.bones, self.parameters)
+
+    @cached_property
+    def labels(self) -> NDArray:
+        """(128, 128, 128) uint8 label map at 2.5 mm, on `self.grid()`; ids in `tissues`."""
+        from XraySynthLib.anatomy.render import render_ct
+
+        labels = render_ct(self).labels
+        assert labels is not None
+        return labels
+
+    def grid(self, shape: tuple[int, int, int] = COMPACT[0], spacing_mm: float = COMPACT[1]) -> Grid:
+        """A grid about the pelvis: its height's middle in the middle, the body centred."""
+        hips = self.bones.vertices_ras_mm[: load_shape_model().parts[Bone.SACRUM].stop]
+        middle = (hips[:, 2].min() + hips[:, 2].max()) / 2
+        knots = self.envelope.knots_mm
+        at_hip = knots[np.abs(knots[:, 0] - middle).argmin()]
+        return Grid(shape, spacing_mm, np.array([0.0, 0.5 * (at_hip[2] + at_hip[3]), middle]))
+
+
+def make_subject(parameters: SubjectParameters, seed: tuple[int, ...] = ()) -> Subject:
+    """Apply parameters: shape, local variation, tilt of the pelvis, poses of the legs."""
+    model = load_shape_model()
+    rng = np.random.default_rng((parameters.texture_seed, 1))
+    local = parameters.local_mm * rng.standard_normal((model.local_basis.shape[1], 3))
+    scores = parameters.shape_scores or (0.0,)
+    tilt_deg = parameters.anterior_tilt_deg
+    # The legs lie as they lie: what the pelvis tilts forward, the hips flex.
+    poses = [
+        replace(pose, flexion_deg=pose.flexion_deg + tilt_deg)
+        for pose in (parameters.left_hip, parameters.right_hip)
+    ]
+    shape = model.shape(scores, local).with_hips(*poses)
+    turn = rotation("x", -tilt_deg)[:3, :3]
+    bones = PelvisShape(shape.vertices_ras_mm @ turn.T, turn @ shape.femur_turns)
+    return Subject(parameters, bones, landmarks_of(bones), seed)
+
+
+def sample_subject(seed: int | tuple[int, ...], **knobs: object) -> Subject:
+    """Draw a subject.
+
+    Args:
+        seed: For item i of a run (run_seed, i); the same seed makes the same subject.
+        **knobs: Fields of `SubjectParameters` to set instead of drawing them.
+
+    Raises:
+        TypeError: If a knob does not exist.
+        ValueError: If a value is out of its limits.
+    """
+    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+    drawn = sample_parameters(np.random.default_rng(seeds))
+    return make_subject(replace(drawn, **knobs), seeds)  # type: ignore[arg-type]
+
+

@@ -1,0 +1,205 @@
+"""The abdominal and pelvic cavity: bladder, rectum, colon, small bowel, their gas, vessels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from XraySynthLib.anatomy.grids import Grid
+from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import Axes, ball, capsule, ellipsoid, smooth_max
+from XraySynthLib.anatomy.subject import Subject
+
+FAR = np.float32(60)
+WALL_MM = 2.5
+
+
+@dataclass(frozen=True, eq=False)
+class Pouch:
+    """A piece of bowel: an ellipsoid with contents, gas above a level.
+
+    Attributes:
+        center_ras_mm: (3,).
+        radii_mm: (3,).
+        gas_above_mm: Height (RAS y, lying on the back) above which it holds gas.
+        hu: Of its contents.
+    """
+
+    center_ras_mm: NDArray
+    radii_mm: NDArray
+    gas_above_mm: float
+    hu: float
+
+
+@dataclass(frozen=True, eq=False)
+class Viscera:
+    """Distances on a coarse grid, mm, and HU of the bowel's contents."""
+
+    cavity: NDArray
+    bladder: NDArray
+    bowel: NDArray
+    gas: NDArray
+    contents_hu: NDArray
+    soft: NDArray
+    vessels: NDArray
+
+
+def viscera_of(subject: Subject, fascia_mm: NDArray, grid: Grid) -> Viscera:
+    """Fill the cavity.
+
+    Args:
+        subject: The subject.
+        fascia_mm: (K, J, I) distance to the fascia on `grid`.
+        grid: A coarse grid.
+    """
+    rng = np.random.default_rng((subject.parameters.texture_seed, 2))
+    axes = grid.axes_mm()
+    cavity = _cavity(subject, axes, fascia_mm)
+    bowel, gas = (np.full(grid.shape, FAR) for _ in range(2))
+    contents = np.full(grid.shape, np.float32(32))
+    for pouch in _pouches(subject, rng):
+        _add_pouch(pouch, grid, bowel, gas, contents)
+    bladder = _bladder(subject, axes)
+    vessels = np.full(grid.shape, FAR)
+    for start, end, radii in vessel_pieces(subject):
+        box = grid.box([start, end], radii[0] + 6)
+        if box is not None:
+            piece = capsule(grid.axes_mm(box), start, end, radii)
+            vessels[box] = np.minimum(vessels[box], piece)
+    bowel = np.maximum(bowel, -bladder)
+    gas = np.maximum(np.maximum(gas, bowel + WALL_MM), cavity + WALL_MM)
+    bowel = np.maximum(bowel, cavity)
+    return Viscera(cavity, bladder, bowel, gas, contents, _soft(subject, axes), vessels)
+
+
+def _cavity(subject: Subject, axes: Axes, fascia_mm: NDArray) -> NDArray:
+    """Abdomen above the brim, lesser pelvis below it."""
+    x, y, z = axes
+    frames = subject.frames
+    brim = frames.place(Bone.SACRUM, (0.0, -8.0, 84.0))
+    floor = frames.place(Bone.SACRUM, (0.0, -70.0, -5.0))
+    middle = (floor[1] + 38) / 2
+    pelvis = ellipsoid(axes, (0, middle + 4, 38), (55, (38 - floor[1]) / 2 + 4, 66))
+    wall = fascia_mm + np.float32(13)
+    spine = np.float32(brim[1] + 4) - y + np.clip((np.abs(x) - 45) * 0.9, 0, 42)
+    wide = np.abs(x) - np.float32(104) + np.clip((100 - z) * np.float32(0.55), 0, 60)
+    above = np.float32(22) - z
+    abdomen = smooth_max(smooth_max(wall, spine, 20.0), smooth_max(wide, above, 20.0), 20.0)
+    return np.minimum(pelvis, abdomen)
+
+
+def _bladder(subject: Subject, axes: Axes) -> NDArray:
+    pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
+    size = (max(subject.parameters.bladder_ml, 8) / 4.19 * 1000) ** (1 / 3) / 1.0
+    radii = np.array([1.15, 0.95, 0.92]) * size
+    center = pubis + [0, -14 - 0.85 * radii[1], 2 + 0.8 * radii[2]]
+    return ellipsoid(axes, center, radii)
+
+
+def _soft(subject: Subject, axes: Axes) -> NDArray:
+    """Uterus or prostate, the pelvic floor, the root of the genitals."""
+    pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
+    floor = ellipsoid(axes, pubis + [0, -45, -22], (42, 42, 13))
+    if subject.parameters.sex == "female":
+        organ = ellipsoid(axes, pubis + [4, -62, 44], (24, 20, 34))
+    else:
+        organ = ball(axes, pubis + [0, -30, -2], 21)
+        root = capsule(axes, pubis + [0, 2, -30], pubis + [0, 30, -62], (14, 17))
+        organ = np.minimum(organ, root)
+    return np.minimum(floor, organ)
+
+
+def vessel_pieces(subject: Subject) -> list[tuple[NDArray, NDArray, tuple[float, float]]]:
+    """Aorta, cava, iliac and femoral vessels: start, end, RAS mm, and radii, mm."""
+    frames, pieces = subject.frames, []
+    fork = frames.place(Bone.SACRUM, (0.0, 22.0, 132.0))
+    pieces.append((fork + [-8, 0, 220], fork + [-8, 0, 0], (9.0, 8.5)))
+    pieces.append((fork + [14, -4, 220], fork + [12, -4, -8], (10.5, 10.5)))
+    for side, hip in ((-1, Bone.LEFT_HEMIPELVIS), (1, Bone.RIGHT_HEMIPELVIS)):
+        course = [
+            fork + [-8 if side < 0 else -4, 0, 0],
+            frames.place(hip, (side * 42, -8, 92)),
+            frames.place(hip, (side * 62, 22, 52)),
+            frames.place(hip, (side * 76, 46, 12)),
+            frames.place(hip, (side * 84, 52, -40)),
+            frames.place(hip, (side * 76, 40, -150)),
+        ]
+        radii = (6.0, 5.5, 5.0, 4.6, 4.2, 3.6)
+        for n in range(len(course) - 1):
+            pieces.append((course[n], course[n + 1], (radii[n], radii[n + 1])))
+            vein = np.array([side * -10.0, -7.0, 0.0])
+            pieces.append((course[n] + vein, course[n + 1] + vein, (6.5, 6.0)))
+    return pieces
+
+
+def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
+    """Rectum, sigmoid, descending and ascending colon, caecum, loops of small bowel."""
+    frames, gassy = subject.frames, subject.parameters.bowel_gas
+    crest = subject.envelope.crest_mm
+    front = float(np.interp(crest, subject.envelope.knots_mm[:, 0], subject.envelope.knots_mm[:, 2]))
+    rectum = frames.place(
+        Bone.SACRUM, [(0, -20, -48), (0, -55, -20), (2, -72, 8), (-6, -68, 35), (-20, -48, 55)]
+    )
+    sigmoid = np.array([[-42, -15, 72], [-20, 10, 84], [-55, 18, 92], [-88, 0, crest - 30]])
+    descending = np.array([[-98, -22, crest], [-104, -30, crest + 60], [-106, -30, crest + 180]])
+    ascending = np.array(
+        [[72, 22, crest - 75], [92, 10, crest - 30], [100, -8, crest + 30], [104, -12, crest + 180]]
+    )
+    pouches: list[Pouch] = []
+    for course, radius, share in (
+        (np.concatenate([rectum, sigmoid]), 13.0, 0.8),
+        (descending, 15.0, 0.6),
+        (ascending, 23.0, 1.0),
+    ):
+        pouches += _colon(course, radius, gassy * share, rng)
+    for _ in range(46):
+        center = np.array(
+            [rng.uniform(-75, 75), rng.uniform(5, front - 12), rng.uniform(45, crest + 190)]
+        )
+        pouches += _loop(center, gassy, rng)
+    return pouches
+
+
+def _colon(course: NDArray, radius: float, gassy: float, rng: np.random.Generator) -> list[Pouch]:
+    """Haustra, one beside the other, along a course; gas comes in stretches."""
+    length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(course, axis=0), axis=1))]
+    places = np.arange(0, length[-1], 0.95 * radius)
+    wave = rng.uniform(0, 2 * np.pi)
+    pouches = []
+    for place in places:
+        center = np.array([np.interp(place, length, column) for column in course.T])
+        center += rng.normal(0, 2.0, 3)
+        fill = 0.5 + 0.5 * np.sin(place / 34 + wave) + rng.normal(0, 0.2)
+        size = radius * rng.uniform(0.85, 1.15) * (0.75 + 0.5 * fill * gassy)
+        level = center[1] + size * (1.3 - 2.6 * gassy * max(fill, 0) - (0.1 if gassy else -1))
+        pouches.append(Pouch(center, size * rng.uniform(0.9, 1.1, 3), level, rng.uniform(10, 60)))
+    return pouches
+
+
+def _loop(center: NDArray, gassy: float, rng: np.random.Generator) -> list[Pouch]:
+    """A short bent piece of small bowel."""
+    direction, radius = rng.normal(size=3), rng.uniform(8, 14)
+    full = rng.random() < 0.28 * gassy
+    pouches = []
+    for _ in range(int(rng.integers(3, 8))):
+        direction = direction + 0.7 * rng.normal(size=3)
+        center = center + 0.8 * radius * direction / np.linalg.norm(direction)
+        level = center[1] + radius * (rng.uniform(-0.9, 0.3) if full else 3)
+        pouches.append(
+            Pouch(center, radius * rng.uniform(0.9, 1.1, 3), level, rng.uniform(15, 45))
+        )
+    return pouches
+
+
+def _add_pouch(
+    pouch: Pouch, grid: Grid, bowel: NDArray, gas: NDArray, contents: NDArray
+) -> None:
+    box = grid.box(pouch.center_ras_mm, float(pouch.radii_mm.max()) + 6)
+    if box is None:
+        return
+    axes = grid.axes_mm(box)
+    distance = ellipsoid(axes, pouch.center_ras_mm, pouch.radii_mm)
+    above = np.float32(pouch.gas_above_mm) - axes[1]
+    contents[box] = np.where(distance < bowel[box], np.float32(pouch.hu), contents[box])
+    bowel[box] = np.minimum(bowel[box], distance)
+    gas[box] = np.minimum(gas[box], np.maximum(distance + WALL_MM, above))
