@@ -16,8 +16,9 @@ from XraySynthLib import __version__
 from XraySynthLib.errors import MissingDependencyError, UsageError, XraySynthError
 
 VERBS = {
+    "generate": ("GenerateConfig", "People who never were: CT, labels and landmarks."),
     "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
-    "demo": ("DemoConfig", "A real chest CT at several poses, a contact sheet and a report."),
+    "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }
 """Verb -> its config class in `workflows.VERB`, and what `--help` says of it."""

@@ -78,7 +78,7 @@ def _modelled(
     distance, thick = band.distance_mm, band.values[:, 0].astype(np.float32)
     if bone is Bone.SACRUM:
         tunnels = tunnels_distance(frames, band.points_ras_mm)
-        thick = np.where(-tunnels > distance, np.float32(0.9), thick)
+        thick = np.where(-tunnels > distance, np.float32(0.45), thick)
         distance = np.maximum(distance, -tunnels)
         marrow_hu = trabeculae.sacrum_hu(mean_points, table)
     elif bone in _HEMIPELVES:
@@ -87,7 +87,7 @@ def _modelled(
         marrow_hu = trabeculae.femur_hu(mean_points, bone, table)
     share = np.clip((thick - 2) / 4, 0, 1)
     cortex_hu = CORTEX_HU["thin"] + share * (CORTEX_HU["shaft"] - CORTEX_HU["thin"])
-    yield _layer(int(bone), band.box, band.mask, distance, thick, cortex_hu, marrow_hu, quality, grid)
+X
 
 
 def _vertebra(
@@ -106,7 +106,9 @@ def _vertebra(
     end = np.abs(np.abs(local[:, 2]) - vertebra.half_mm[2]) < 2.5
     thick = np.where(end, np.float32(1.2), np.float32(VERTEBRA_MM)) * np.float32(quality**0.6)
     cortex_hu = np.full(len(local), CORTEX_HU["thin"] - 150)
-    yield _layer(VERTEBRAE_LABEL, box, mask, distance[mask], thick, cortex_hu, marrow_hu, quality, grid)
+    yield _layer(
+        VERTEBRAE_LABEL, box, mask, distance[mask], thick, cortex_hu, marrow_hu, quality, grid
+    )
 
 
 def _coccyx(frames: BoneFrames, quality: float, grid: Grid) -> Iterator[BoneLayer]:

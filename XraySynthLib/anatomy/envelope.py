@@ -16,7 +16,7 @@ from XraySynthLib.anatomy.primitives import Axes, smooth_max, smooth_min
 from XraySynthLib.anatomy.shape_model import PelvisShape
 
 EXPONENT = 2.35
-CROTCH_BELOW_ISCHIUM_MM = 18.0
+CROTCH_BELOW_ISCHIUM_MM = 26.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Envelope:
 
     Attributes:
         knots_mm: (N, 4) z, half width, front y, back y of the fascia of the trunk, RAS, mm.
-        thighs_mm: (2, 3, 5) for each leg three stations: x, y, z, half width, half depth.
+        thighs_mm: (2, 4, 5) for each leg four stations: x, y, z, half width, half depth.
         crotch_mm: z where the legs part.
         fat_mm: Mean thickness of the fat.
         crest_mm: z of the iliac crests.
@@ -62,7 +62,7 @@ class Envelope:
             heights = stations[:, 2]
             at_z = [np.interp(z, heights, column).astype(np.float32) for column in stations.T]
             leg = _section(x - at_z[0], y - at_z[1], at_z[3], at_z[4])
-            leg = smooth_max(leg, z - np.float32(self.crotch_mm + 75), 30.0)
+            leg = smooth_max(leg, z - np.float32(self.crotch_mm + 60), 40.0)
             legs = leg if legs is None else np.minimum(legs, leg)
         return smooth_min(trunk, legs, 30.0)
 
@@ -81,7 +81,7 @@ class Envelope:
         """Depth of the gluteal cleft, which shows as a line on AP films."""
         x, y, z = axes
         low = np.clip((35 - z) / 40, 0, 1) * np.clip((-25 - y) / 40, 0, 1)
-        deep = np.float32(14 + 0.5 * self.fat_mm)
+        deep = np.float32(8 + 0.35 * self.fat_mm)
         return deep * low.astype(np.float32) * np.exp(-((x / 7) ** 2))
 
 
@@ -125,7 +125,7 @@ def envelope_of(shape: PelvisShape, parameters: SubjectParameters) -> Envelope:
     return Envelope(
         knots_mm=knots,
         thighs_mm=np.stack(
-            [_thigh(v, crotch, parameters.muscle, fat) for v in femurs.values()]
+            [_thigh(v, crotch, 0.97 * trochanter, knots[1, 2:], fat) for v in femurs.values()]
         ),
         crotch_mm=float(crotch),
         fat_mm=fat,
@@ -134,16 +134,27 @@ def envelope_of(shape: PelvisShape, parameters: SubjectParameters) -> Envelope:
     )
 
 
-def _thigh(femur: NDArray, crotch: float, muscle: float, fat: float) -> NDArray:
-    """Stations of one thigh around its femur."""
+def _thigh(femur: NDArray, crotch: float, outer: float, depth: NDArray, fat: float) -> NDArray:
+    """Stations of one thigh, low to high, from what lies beside the trunk at its top.
+
+    Args:
+        femur: (N, 3) vertices of the femur, RAS, mm.
+        crotch: z where the legs part.
+        outer: Half width of the trunk at the trochanters.
+        depth: (2,) front and back y of the trunk there.
+        fat: Thickness of the fat, which keeps the legs apart.
+    """
     side = np.sign(femur[:, 0].mean())
+    high = femur[np.abs(femur[:, 2] - crotch) < 25].mean(0)
+    low = femur[np.abs(femur[:, 2] - (crotch - 160)) < 25].mean(0)
+    drift = (low - high) / (low[2] - high[2])
     stations = []
-    for below, half in ((260.0, 64.0), (120.0, 74.0), (-90.0, 80.0)):
-        z = crotch - below
-        near = femur[np.abs(femur[:, 2] - min(z, crotch - 20)) < 12]
-        middle = (near.min(0) + near.max(0)) / 2 if len(near) else femur.mean(0)
-        half_mm = half * muscle
-        # The thighs' fat keeps them apart: wide thighs stand further out.
-        x = side * max(abs(middle[0]) - 17, half_mm + 0.35 * fat)
-        stations.append([x, middle[1] - 9, z, half_mm, 1.02 * half_mm])
+    for below, share in ((320.0, 0.76), (140.0, 0.93), (20.0, 0.98), (-100.0, 0.94)):
+        inner = 3 + 0.3 * fat
+        half_x = share * (outer - inner) / 2
+        half_y = share * 0.97 * (depth[0] - depth[1]) / 2
+        x = abs((outer + inner) / 2 + side * drift[0] * -max(below, 0))
+        x = max(x, half_x + inner * 0.9)
+        y = depth.mean() - drift[1] * max(below, 0)
+        stations.append([side * x, y, crotch - below, half_x, half_y])
     return np.array(stations)

@@ -1,5 +1,7 @@
 """What some subjects have besides: calcium in arteries and veins, implants, the scanner's table."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -118,15 +120,17 @@ def _sacroiliac_screws(subject: Subject) -> list[Piece]:
     return pieces
 
 
+_PLATE = ((-48, 42, 6), (-30, 46, 1), (-12, 46, -6), (12, 46, -6), (30, 46, 1), (48, 42, 6))
+
+
 def _pubic_plate(subject: Subject) -> list[Piece]:
     frames, pieces = subject.frames, []
     places = [
         frames.place(Bone.LEFT_HEMIPELVIS if x < 0 else Bone.RIGHT_HEMIPELVIS, (x, y, z))
-        for x, y, z in ((-48, 42, 6), (-30, 46, 1), (-12, 46, -6), (12, 46, -6), (30, 46, 1), (48, 42, 6))
+        for x, y, z in _PLATE
     ]
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         pieces.append((start, end, (2.8, 2.8)))
     for place in places:
-        pieces.append((place, place + [0, -22, -22], (1.8, 1.8)))
+        pieces.append((place, place + np.array([0, -22, -22]), (1.8, 1.8)))
     return pieces
-

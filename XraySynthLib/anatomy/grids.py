@@ -1,4 +1,4 @@
-"""Regular grids aligned with the patient: places of voxels, boxes around things, finer from coarser.
+"""Regular grids aligned with the patient: where voxels are, boxes, finer from coarser.
 
 Axes as in most CT files: i runs to the patient's left, j to the back, k to the head.
 """

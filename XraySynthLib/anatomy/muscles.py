@@ -4,6 +4,8 @@ Places are those of the right side on the mean (mm) and are carried to the subje
 courses follow anatomical atlases, the radii make thighs and hips of the usual girth.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from XraySynthLib.anatomy.grids import Grid
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.primitives import capsule, coverage
 
+GROWTH_MM = 8.0  # muscles fill the space between their tubes up to their neighbours
 P, F, S = "pelvis", "femur", "sacrum"
 _BONES = {
     P: (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS),
@@ -75,8 +78,8 @@ def muscle_share(
     for course in COURSES.values():
         for left in (True, False):
             _add_muscle(_stations(frames, course, left), factor, grid, nearest, second)
-    inside = coverage(np.maximum(nearest, fascia_mm + 2), grid.spacing_mm)
-    plane = coverage(second - nearest, 2 * grid.spacing_mm) * (nearest > -3 * plane_mm)
+    inside = coverage(np.maximum(nearest - GROWTH_MM, fascia_mm + 2), grid.spacing_mm)
+    plane = coverage(second - nearest, 2 * grid.spacing_mm) * (nearest > -2.5 * plane_mm)
     return inside * (1 - np.minimum(plane * np.float32(plane_mm / grid.spacing_mm), 0.8))
 
 
@@ -98,12 +101,12 @@ def _add_muscle(
     second: NDArray,
 ) -> None:
     points = np.array([point for point, _ in stations])
-    box = grid.box(points, factor * max(radius for _, radius in stations) + 8)
+    box = grid.box(points, factor * max(radius for _, radius in stations) + 14)
     if box is None:
         return
     axes = grid.axes_mm(box)
     distance = None
-    for (start, first), (end, last) in zip(stations, stations[1:], strict=False):
+    for (start, first), (end, last) in pairwise(stations):
         piece = capsule(axes, start, end, (factor * first, factor * last))
         distance = piece if distance is None else np.minimum(distance, piece)
     second[box] = np.minimum(second[box], np.maximum(nearest[box], distance))

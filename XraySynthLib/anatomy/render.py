@@ -103,7 +103,7 @@ def _abdominal_wall(subject: Subject, fascia: NDArray, coarse: Grid) -> NDArray:
     high = np.clip((z - 30) / 40, 0, 1) * np.clip((y + 40) / 30, 0, 1)
     side = np.clip((np.abs(x) - 70) / 20, 0, 1)
     layers = 1 - np.float32(0.35) * side * (np.cos(2 * np.pi * 3 * fascia / thick) > 0.6)
-    middle = 1 - np.exp(-((x / 6) ** 2))  # linea alba
+    middle = 1 - np.exp(-((x / 3) ** 2))  # linea alba
     return (coverage(shell, coarse.spacing_mm) * high * layers * middle).astype(np.float32)
 
 
@@ -145,5 +145,4 @@ def _scan(subject: Subject, grid: Grid, values: NDArray) -> None:
     noise = ndimage.gaussian_filter(noise, 0.55, truncate=3)
     noise *= np.float32(subject.parameters.noise_hu / noise.std())
     values += noise
-    np.clip(values, LOWEST_HU, HIGHEST_HU, out=values)
-
+    np.clip(np.rint(values, out=values), LOWEST_HU, HIGHEST_HU, out=values)  # as scanners store

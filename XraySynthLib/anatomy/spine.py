@@ -47,9 +47,7 @@ class Vertebra:
     def local(self, axes: Axes) -> Axes:
         """Coordinates to the right, forward and up of the vertebra, mm."""
         offsets = [a - np.float32(c) for a, c in zip(axes, self.center_ras_mm, strict=True)]
-        return tuple(
-            sum(np.float32(row[n]) * offsets[n] for n in range(3)) for row in self.rows
-        )
+        return tuple(sum(np.float32(row[n]) * offsets[n] for n in range(3)) for row in self.rows)
 
     def distance(self, axes: Axes) -> NDArray:
         """Signed distance to its bone, mm."""
@@ -75,7 +73,9 @@ class Vertebra:
         waist = np.float32(0.87) + np.float32(0.13) * up**3
         hollow = np.float32(2.5) * np.maximum(1 - (x / (0.5 * width)) ** 2, 0) * (y < 0)
         a, b = width * waist, depth * waist
-        radius = ((np.abs(x) / a) ** 2.4 + (np.abs(y - hollow * 0) / b) ** 2.4) ** np.float32(1 / 2.4)
+        radius = ((np.abs(x) / a) ** 2.4 + (np.abs(y) / b) ** 2.4) ** np.float32(
+            1 / 2.4
+        )
         side = (radius - 1) * np.minimum(a, b) + hollow * np.clip(-y / depth, 0, 1) ** 4
         dish = np.float32(1.6) * np.maximum(1 - radius * radius, 0)
         return smooth_max(side, np.abs(z) - height + dish, 2.0)
@@ -131,13 +131,15 @@ def lumbar_spine(frames: BoneFrames, lordosis_deg: float, top_mm: float) -> Iter
 
 
 def _up(tilt: float, lean: float) -> NDArray:
-    return np.array(
-        [np.sin(lean), np.cos(lean) * np.sin(tilt), np.cos(lean) * np.cos(tilt)]
-    )
+    return np.array([np.sin(lean), np.cos(lean) * np.sin(tilt), np.cos(lean) * np.cos(tilt)])
 
 
-COCCYX = (((0.0, -86.0, 3.0), (11.0, 5.0, 6.5)), ((0.0, -82.0, -8.0), (8.0, 4.5, 6.0)),
-          ((0.0, -75.0, -17.0), (6.0, 4.0, 5.0)), ((0.0, -67.5, -23.0), (4.5, 3.5, 4.0)))
+COCCYX = (
+    ((0.0, -86.0, 3.0), (11.0, 5.0, 6.5)),
+    ((0.0, -82.0, -8.0), (8.0, 4.5, 6.0)),
+    ((0.0, -75.0, -17.0), (6.0, 4.0, 5.0)),
+    ((0.0, -67.5, -23.0), (4.5, 3.5, 4.0)),
+)
 """Middles and semi-axes of its segments on the mean, mm."""
 
 

@@ -57,7 +57,9 @@ class Subject:
         assert labels is not None
         return labels
 
-    def grid(self, shape: tuple[int, int, int] = COMPACT[0], spacing_mm: float = COMPACT[1]) -> Grid:
+    def grid(
+        self, shape: tuple[int, int, int] = COMPACT[0], spacing_mm: float = COMPACT[1]
+    ) -> Grid:
         """A grid about the pelvis: its height's middle in the middle, the body centred."""
         hips = self.bones.vertices_ras_mm[: load_shape_model().parts[Bone.SACRUM].stop]
         middle = (hips[:, 2].min() + hips[:, 2].max()) / 2
@@ -98,5 +100,3 @@ def sample_subject(seed: int | tuple[int, ...], **knobs: object) -> Subject:
     seeds = (seed,) if isinstance(seed, int) else tuple(seed)
     drawn = sample_parameters(np.random.default_rng(seeds))
     return make_subject(replace(drawn, **knobs), seeds)  # type: ignore[arg-type]
-
-

@@ -13,7 +13,7 @@ from XraySynthLib.anatomy.voxels import inside_surface
 from XraySynthLib.geometry.transforms import translation
 
 PHONG = 0.75  # Boubekeur and Alexa 2008, "Phong tessellation": how far midpoints bulge
-FAR_MM = 60.0
+BESIDE_MM = 1.6  # next to a vertex its tangent plane is the surface
 
 
 def refined(vertices_mm: NDArray, triangles: NDArray, values: NDArray) -> tuple[NDArray, ...]:
@@ -29,7 +29,9 @@ def refined(vertices_mm: NDArray, triangles: NDArray, values: NDArray) -> tuple[
     """
     normals = area_normals(vertices_mm, triangles)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]))
+    edges = np.sort(
+        np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    )
     edges, where = np.unique(edges, axis=0, return_inverse=True)
     a, b = edges.T
     middle = (vertices_mm[a] + vertices_mm[b]) / 2
@@ -37,7 +39,7 @@ def refined(vertices_mm: NDArray, triangles: NDArray, values: NDArray) -> tuple[
     for end in (a, b):
         depth = np.einsum("ij,ij->i", vertices_mm[end] - middle, normals[end])
         bulge += 0.5 * depth[:, None] * normals[end]
-    ab, bc, ca = (where.ravel().reshape(3, -1) + len(vertices_mm))
+    ab, bc, ca = where.ravel().reshape(3, -1) + len(vertices_mm)
     x, y, z = triangles.T
     split = [(x, ab, ca), (ab, y, bc), (ca, bc, z), (ab, bc, ca)]
     return (
@@ -84,13 +86,17 @@ def surface_band(
     box = grid.box(vertices_mm, outside_mm + grid.spacing_mm)
     if box is None:
         return None
-    vertices, triangles, values = refined(vertices_mm, triangles, values)
+    vertices = vertices_mm
+    for _ in range(2):
+        vertices, triangles, values = refined(vertices, triangles, values)
     shape = tuple(s.stop - s.start for s in box)
     ras_from_box = grid.ras_from_ijk @ translation([s.start for s in reversed(box)])
     inside = inside_surface(vertices, triangles, np.linalg.inv(ras_from_box), shape)
     rim = ndimage.generate_binary_structure(3, 3)
     steps = int(np.ceil(outside_mm / grid.spacing_mm))
-    mask = ndimage.binary_dilation(inside, rim, iterations=steps) | _near(vertices, ras_from_box, shape)
+    mask = ndimage.binary_dilation(inside, rim, iterations=steps) | _near(
+        vertices, ras_from_box, shape
+    )
     points = _points(grid, box, mask)
     if len(points) == 0:
         return None
@@ -100,8 +106,7 @@ def surface_band(
     along = np.einsum("ij,ij->i", points - vertices[nearest], normals[nearest])
     aside = np.sqrt(np.maximum(far**2 - along**2, 0))
     sign = np.where(inside[mask], -1.0, 1.0)
-    beside = (aside < 2.2) & (np.abs(along) < 2 * grid.spacing_mm + 1)
-    distance = np.where(beside, along, sign * far)
+    distance = np.where(aside < BESIDE_MM, along, sign * far)
     return Band(box, mask, distance.astype(np.float32), values[nearest], points)
 
 

@@ -51,12 +51,12 @@ def femur_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     # Compressive group: fans up from the calcar, at (22, -55), into the head.
     angle = np.arctan2(out - 26, z + 75)
     climb = np.hypot(out - 26, z + 75)
-    compressive = _bell(angle, -0.34, 0.26) * _step(climb, 18, 45)
+    compressive = _bell(angle, -0.34, 0.36) * _step(climb, 18, 45)
     # Tensile group: arcs from the lateral cortex over the neck into the head's lower half.
     arc = np.hypot(out - 12, z + 62)
     tensile = _bell(arc, 55, 9) * _step(z, -65, -35)
-    base = -30 + 320 * compressive + 170 * tensile
-    base += 110 * (np.sqrt(out**2 + y**2 + z**2) < 21)
+    base = -10 + 230 * compressive + 130 * tensile
+    base += 90 * (1 - _step(np.sqrt(out**2 + y**2 + z**2), 15, 27))
     base += 40 * _bell(out, 62, 14) * _step(z, -40, -15)  # trochanter
     base -= 60 * _bell(out, 32, 8) * _bell(z, -22, 9)  # Ward's triangle
     base = np.where(z < -70, base * _step(z, -105, -70) - 30 * (1 - _step(z, -105, -70)), base)
@@ -92,8 +92,8 @@ def sacrum_hu(mean_points: NDArray, table: NDArray) -> NDArray:
     body = _bell(x, 0, 26) * _step(z, 20, 70)
     segments = 40 * _bell(np.mod(z - 0.5 * y - 14, 31), 15.5, 4) * _bell(x, 0, 22)
     base = 25 + 130 * body + segments * (z < 85)
-    return base + 32 * grain(table, (x / 2.2, y / 2.2, z / 5)) + 22 * _pelvic_lines(
-        mean_points, table
+    return (
+        base + 32 * grain(table, (x / 2.2, y / 2.2, z / 5)) + 22 * _pelvic_lines(mean_points, table)
     )
 
 

@@ -14,6 +14,10 @@ FAR = np.float32(60)
 WALL_MM = 2.5
 
 
+def _beside(point: NDArray, right: float, forward: float, up: float) -> NDArray:
+    return point + np.array([right, forward, up])
+
+
 @dataclass(frozen=True, eq=False)
 class Pouch:
     """A piece of bowel: an ellipsoid with contents, gas above a level.
@@ -90,21 +94,21 @@ def _cavity(subject: Subject, axes: Axes, fascia_mm: NDArray) -> NDArray:
 
 def _bladder(subject: Subject, axes: Axes) -> NDArray:
     pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
-    size = (max(subject.parameters.bladder_ml, 8) / 4.19 * 1000) ** (1 / 3) / 1.0
+    size = (max(subject.parameters.bladder_ml, 8) / 4.19 * 1000) ** (1 / 3)
     radii = np.array([1.15, 0.95, 0.92]) * size
-    center = pubis + [0, -14 - 0.85 * radii[1], 2 + 0.8 * radii[2]]
+    center = _beside(pubis, 0, -14 - 0.85 * radii[1), 2 + 0.8 * radii[2]]
     return ellipsoid(axes, center, radii)
 
 
 def _soft(subject: Subject, axes: Axes) -> NDArray:
     """Uterus or prostate, the pelvic floor, the root of the genitals."""
     pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
-    floor = ellipsoid(axes, pubis + [0, -45, -22], (42, 42, 13))
+    floor = ellipsoid(axes, _beside(pubis, 0, -45, -22), (42, 42, 13))
     if subject.parameters.sex == "female":
-        organ = ellipsoid(axes, pubis + [4, -62, 44], (24, 20, 34))
+        organ = ellipsoid(axes, _beside(pubis, 4, -62, 44), (24, 20, 34))
     else:
-        organ = ball(axes, pubis + [0, -30, -2], 21)
-        root = capsule(axes, pubis + [0, 2, -30], pubis + [0, 30, -62], (14, 17))
+        organ = ball(axes, _beside(pubis, 0, -30, -2), 21)
+        root = capsule(axes, _beside(pubis, 0, 2, -30), _beside(pubis, 0, 30, -62), (14, 17))
         organ = np.minimum(organ, root)
     return np.minimum(floor, organ)
 
@@ -113,11 +117,11 @@ def vessel_pieces(subject: Subject) -> list[tuple[NDArray, NDArray, tuple[float,
     """Aorta, cava, iliac and femoral vessels: start, end, RAS mm, and radii, mm."""
     frames, pieces = subject.frames, []
     fork = frames.place(Bone.SACRUM, (0.0, 22.0, 132.0))
-    pieces.append((fork + [-8, 0, 220], fork + [-8, 0, 0], (9.0, 8.5)))
-    pieces.append((fork + [14, -4, 220], fork + [12, -4, -8], (10.5, 10.5)))
+    pieces.append((_beside(fork, -8, 0, 220), _beside(fork, -8, 0, 0), (9.0, 8.5)))
+    pieces.append((_beside(fork, 14, -4, 220), _beside(fork, 12, -4, -8), (10.5, 10.5)))
     for side, hip in ((-1, Bone.LEFT_HEMIPELVIS), (1, Bone.RIGHT_HEMIPELVIS)):
         course = [
-            fork + [-8 if side < 0 else -4, 0, 0],
+            _beside(fork, -8 if side < 0 else -4, 0, 0),
             frames.place(hip, (side * 42, -8, 92)),
             frames.place(hip, (side * 62, 22, 52)),
             frames.place(hip, (side * 76, 46, 12)),
@@ -136,7 +140,9 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
     """Rectum, sigmoid, descending and ascending colon, caecum, loops of small bowel."""
     frames, gassy = subject.frames, subject.parameters.bowel_gas
     crest = subject.envelope.crest_mm
-    front = float(np.interp(crest, subject.envelope.knots_mm[:, 0], subject.envelope.knots_mm[:, 2]))
+    front = float(
+        np.interp(crest, subject.envelope.knots_mm[:, 0], subject.envelope.knots_mm[:, 2])
+    )
     rectum = frames.place(
         Bone.SACRUM, [(0, -20, -48), (0, -55, -20), (2, -72, 8), (-6, -68, 35), (-20, -48, 55)]
     )
@@ -185,15 +191,11 @@ def _loop(center: NDArray, gassy: float, rng: np.random.Generator) -> list[Pouch
         direction = direction + 0.7 * rng.normal(size=3)
         center = center + 0.8 * radius * direction / np.linalg.norm(direction)
         level = center[1] + radius * (rng.uniform(-0.9, 0.3) if full else 3)
-        pouches.append(
-            Pouch(center, radius * rng.uniform(0.9, 1.1, 3), level, rng.uniform(15, 45))
-        )
+        pouches.append(Pouch(center, radius * rng.uniform(0.9, 1.1, 3), level, rng.uniform(15, 45)))
     return pouches
 
 
-def _add_pouch(
-    pouch: Pouch, grid: Grid, bowel: NDArray, gas: NDArray, contents: NDArray
-) -> None:
+def _add_pouch(pouch: Pouch, grid: Grid, bowel: NDArray, gas: NDArray, contents: NDArray) -> None:
     box = grid.box(pouch.center_ras_mm, float(pouch.radii_mm.max()) + 6)
     if box is None:
         return

