@@ -189,7 +189,7 @@ class ShapeModel:
         The pelvis is one domain, so that facing surfaces of its joints move together; each femur
         is another.
         """
-        vertices = self._placed(self.mean_nodes_mm)
+        vertices = self.placed(self.mean_nodes_mm)
         left, right = self.parts[Bone.LEFT_FEMUR], self.parts[Bone.RIGHT_FEMUR]
         return sparse.block_diag(
             [
@@ -198,13 +198,13 @@ class ShapeModel:
             ]
         ).tocsr()
 
-    def _placed(self, nodes_mm: NDArray) -> NDArray:
+    def placed(self, nodes_mm: NDArray) -> NDArray:
         """(V, 3) vertices, each femur still about the centre of its head."""
         vertices = self.vertex_from_node @ nodes_mm
         return np.concatenate([vertices, mirrored(vertices[self.parts[Bone.LEFT_FEMUR]])])
 
     def _assembled(self, nodes_mm: NDArray, coefficients: NDArray | None) -> PelvisShape:
-        vertices = self._placed(nodes_mm)
+        vertices = self.placed(nodes_mm)
         if coefficients is not None:
             vertices += self.local_basis @ coefficients
         return PelvisShape(self.seated(vertices), np.stack([np.eye(3)] * 2))
