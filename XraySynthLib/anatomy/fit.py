@@ -18,7 +18,7 @@ from XraySynthLib.anatomy.fit_problem import (
     PELVIC_BONES,
     FitState,
     StepSettings,
-    body_slices,
+    search_trees,
     shape_normals,
     step,
 )
@@ -127,7 +127,7 @@ def _costed_steps(
     modes: bool,
     local: bool = False,
 ) -> tuple[FitState, float]:
-    trees = {bone: cKDTree(target.points_ras_mm) for bone, target in targets.items()}
+    trees = search_trees(targets)
     cost = 1.0
     for sigma_mm in sigmas_mm:
         settings = StepSettings(sigma_mm, modes=modes, local=local)

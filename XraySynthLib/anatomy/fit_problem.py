@@ -4,6 +4,7 @@ Three bodies move rigidly, pelvis and each femur; all share the size and the mod
 its own local field. No starts, no schedule, no verdict here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -26,6 +27,7 @@ LOCAL_SD = 2.5
 TANGENTIAL = 0.2  # weight of distance along the surface, of that square to it
 MIN_FACING = 0.5  # cosine between the normals of a pair
 MAX_TURN_RAD = 0.3
+NORMAL_MM = 8.0  # a right angle between normals weighs as much as 11 mm between places
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,8 @@ def pairs(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Pair target points with vertices of the same bone, both ways.
 
+    Nearest in place and normal together.
+
     Args:
         state_vertices: (V, 3) the shape now, RAS, mm.
         normals: (V, 3) its unit normals.
@@ -132,26 +136,34 @@ def pairs(
     """
     vertices, points, point_normals = [], [], []
     parts = load_shape_model().parts
+    features = _features(state_vertices, normals)
     for bone, target in targets.items():
         part = parts[bone]
-        distances, nearest = cKDTree(state_vertices[part]).query(
-            target.points_ras_mm, distance_upper_bound=reach_mm
-        )
-        found = np.isfinite(distances)
-        vertices.append(nearest[found] + part.start)
-        points.append(target.points_ras_mm[found])
-        point_normals.append(target.normals_ras[found])
         looking = np.arange(part.start, part.stop, stride)
-        distances, nearest = trees[bone].query(
-            state_vertices[looking], distance_upper_bound=reach_mm
-        )
-        found = np.isfinite(distances)
-        vertices.append(looking[found])
-        points.append(target.points_ras_mm[nearest[found]])
-        point_normals.append(target.normals_ras[nearest[found]])
+        nearest = cKDTree(features[part]).query(
+            _features(target.points_ras_mm, target.normals_ras)
+        )[1]
+        nearest_target = trees[bone].query(features[looking])[1]
+        vertices += [nearest + part.start, looking]
+        points += [target.points_ras_mm, target.points_ras_mm[nearest_target]]
+        point_normals += [target.normals_ras, target.normals_ras[nearest_target]]
     vertex, point, normal = (np.concatenate(parts) for parts in (vertices, points, point_normals))
-    facing = np.einsum("ij,ij->i", normals[vertex], normal) > MIN_FACING
-    return vertex[facing], point[facing], normal[facing]
+    kept = np.einsum("ij,ij->i", normals[vertex], normal) > MIN_FACING
+    kept &= np.linalg.norm(state_vertices[vertex] - point, axis=1) < reach_mm
+    return vertex[kept], point[kept], normal[kept]
+
+
+def search_trees(targets: Mapping[Bone, BoneTarget]) -> dict[Bone, cKDTree]:
+    """Search trees of the targets' places and normals, for `step`."""
+    return {
+        bone: cKDTree(_features(target.points_ras_mm, target.normals_ras))
+        for bone, target in targets.items()
+    }
+
+
+def _features(points_mm: NDArray, normals: NDArray) -> NDArray:
+    """(N, 6) place and normal: near in both is what corresponds, on rims above all."""
+    return np.concatenate([points_mm, NORMAL_MM * normals], axis=1)
 
 
 def shape_normals(vertices_mm: NDArray) -> NDArray:
