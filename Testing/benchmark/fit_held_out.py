@@ -5,7 +5,7 @@
 Truth: the landmarks on the person's own surface. Each person is turned up to 12 degrees about
 each axis, shifted, and stands with other hips (flexion -5..35, abduction -5..20, rotation +-25
 degrees). Cases: whole bones (femurs end with the grid); the iliac wings cut off from above; the
-volume's border through the left hemipelvis; one hemipelvis missing; femurs missing. In the cut cases
+volume's border through the left hemipelvis; one hemipelvis missing; femurs missing. When cut,
 only landmarks whose bone was seen count as `seen`; the others are predictions.
 """
 
@@ -85,7 +85,9 @@ def main(output: Path) -> None:
                 for name, error, seen in zip(
                     fit.landmarks.names, distances, fit.landmark_seen, strict=True
                 ):
-                    writer.writerow([case, index, name, f"{error:.2f}", int(seen), f"{seconds:.1f}"])
+                    writer.writerow(
+                        [case, index, name, f"{error:.2f}", int(seen), f"{seconds:.1f}"]
+                    )
                     errors.setdefault((case, bool(seen)), []).append(float(error))
                 file.flush()
     for (case, seen), values in sorted(errors.items()):

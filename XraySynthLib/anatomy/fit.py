@@ -37,7 +37,7 @@ SIZE_RANGE = (0.75, 1.35)
 MAX_SCORE = 6.0
 MIN_COVERAGE = 0.2  # of a hemipelvis
 _TILTS_DEG = (0.0, -30.0, 30.0, 60.0)
-_HIP_STARTS = tuple(product((0.0, 40.0, 80.0), (0.0, 20.0), (-20.0, 20.0)))
+_HIP_STARTS = tuple(product((0.0, 40.0, 80.0), (0.0, 20.0)))
 
 
 class NotAPelvisError(XraySynthError):
@@ -169,15 +169,13 @@ def _fit_femurs(state: FitState, targets: Mapping[Bone, BoneTarget]) -> FitState
         if bone not in targets:
             continue
         best = np.inf
-        for flexion, abduction, rotation in _HIP_STARTS:
-            pose = HipPose(flexion, abduction, rotation)
+        for flexion, abduction in _HIP_STARTS:
+            pose = HipPose(flexion, abduction)
             start_turns, start_shifts = turns.copy(), shifts.copy()
             start_turns[index] = state.turns[0] @ pose.rotation(left=index == 1)
             start_shifts[index] = seats[index - 1]
             start = replace(state, turns=start_turns, shifts=start_shifts)
-            moved, cost = _costed_steps(
-                start, {bone: targets[bone]}, [15, 10, 8, 6, 6], modes=True
-            )
+            moved, cost = _costed_steps(start, {bone: targets[bone]}, [15, 10, 8, 6, 6], modes=True)
             if cost < best:
                 best, kept = cost, (moved.turns[index], moved.shifts[index])
         turns[index], shifts[index] = kept

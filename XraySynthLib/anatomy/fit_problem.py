@@ -24,7 +24,7 @@ BODIES = (PELVIC_BONES, (Bone.LEFT_FEMUR,), (Bone.RIGHT_FEMUR,))
 SCALE_SD, SCORE_SD = 0.06, 1.5
 # Times `LOCAL_SCALES_MM`. People held out lie 2.5 to 5 mm off the span of the modes.
 LOCAL_SD = 2.5
-TANGENTIAL = 0.2  # weight of distance along the surface, of that square to it
+TANGENTIAL = 0.7  # weight of distance along the surface, of that square to it: holds rims in place
 MIN_FACING = 0.5  # cosine between the normals of a pair
 MAX_TURN_RAD = 0.3
 NORMAL_MM = 8.0  # a right angle between normals weighs as much as 11 mm between places

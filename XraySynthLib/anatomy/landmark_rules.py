@@ -22,7 +22,7 @@ from XraySynthLib.anatomy.spheres import fit_sphere
 from XraySynthLib.anatomy.surfaces import area_normals, nearest_on_triangles
 
 SHARPNESS = 10.0  # weight exp(sharpness (cos - 1)): half at 21 degrees off the direction
-REACH_MM = 7.0  # weights fall to nothing at this distance from the anchor, on the mean
+REACH_MM = 6.0  # weights fall to nothing at this distance from the anchor, on the mean
 NEIGHBOURHOOD_MM = 40.0  # of the anchor, on the mean: turns the direction
 # Nearly the single extreme point, for comparison and for a start.
 STRICT = MappingProxyType({"reach_mm": 12.0, "sharpness": 30.0})

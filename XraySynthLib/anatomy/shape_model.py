@@ -193,7 +193,9 @@ class ShapeModel:
         left, right = self.parts[Bone.LEFT_FEMUR], self.parts[Bone.RIGHT_FEMUR]
         return sparse.block_diag(
             [
-                np.hstack([s * smooth_basis(vertices[part], l) for l, s in LOCAL_SCALES_MM])
+                np.hstack(
+                    [sd * smooth_basis(vertices[part], length) for length, sd in LOCAL_SCALES_MM]
+                )
                 for part in (slice(0, left.start), left, right)
             ]
         ).tocsr()
@@ -245,9 +247,7 @@ def load_shape_model() -> ShapeModel:
         [data["vertex_labels"], np.full((data["vertex_labels"] == 5).sum(), 6, dtype=np.uint8)]
     )
     bones = [Bone(label) for label in np.unique(labels)]
-    parts = {
-        bone: slice(int((labels < bone).sum()), int((labels <= bone).sum())) for bone in bones
-    }
+    parts = {bone: slice(int((labels < bone).sum()), int((labels <= bone).sum())) for bone in bones}
     left, right = parts[Bone.LEFT_FEMUR], parts[Bone.RIGHT_FEMUR]
     triangles = data["triangles"].astype(np.int64)
     femur_triangles = triangles[triangles[:, 0] >= left.start]

@@ -34,9 +34,10 @@ def main() -> None:
         bone = Bone.LEFT_HEMIPELVIS if left else Bone.RIGHT_HEMIPELVIS
         rule = FACING_RULES[place]
         corners, weights = anchor_on_mean(rule)
-        anchor = weights @ model.mean.vertices_ras_mm[
-            corners if left else model.mirrored_vertices[corners]
-        ]
+        anchor = (
+            weights
+            @ model.mean.vertices_ras_mm[corners if left else model.mirrored_vertices[corners]]
+        )
         direction = rule.direction_ras if left else mirrored_direction(rule.direction_ras)
         _, corners, weights = facing_point(model.mean, bone, anchor, direction)
         entries.append(
