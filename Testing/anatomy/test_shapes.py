@@ -97,5 +97,12 @@ def test_label_ids_are_recognised(model):
         assert recognise_label_ids(labels) == maker
         middle = np.argwhere(labels == ids[Bone.LEFT_HEMIPELVIS])[:, 2].mean()
         assert middle * 5 - 160 < -40
+        if maker != "deepfluoro":  # organs under small ids, ribs under the others' hips
+            labels[:4, :4, :40] = 5
+            for other in ("totalsegmentator", "maisi"):
+                if other != maker:
+                    labels[0, :10, :2] = LABEL_IDS[other][Bone.LEFT_HEMIPELVIS]
+                    labels[0, :10, 2:4] = LABEL_IDS[other][Bone.RIGHT_HEMIPELVIS]
+            assert recognise_label_ids(labels) == maker
     with pytest.raises(ValueError, match="no hip bone"):
         recognise_label_ids(np.zeros((3, 3, 3), dtype=np.uint8))

@@ -197,7 +197,7 @@ def step(
     squared = across**2 + TANGENTIAL**2 * (np.einsum("ij,ij->i", gap, gap) - across**2)
     fade = settings.sigma_mm**2 / (settings.sigma_mm**2 + squared)
     weights = fade / settings.noise_mm
-    cost = 1 - float((fade[: len(fade)] ** 2).sum()) / max(len(fade), n_points)
+    cost = 1 - float((fade**2).sum()) / max(len(fade), n_points)
     metric = TANGENTIAL * np.eye(3) + (1 - TANGENTIAL) * np.einsum(
         "ij,ik->ijk", direction, direction
     )
