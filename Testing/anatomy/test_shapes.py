@@ -36,6 +36,14 @@ def test_heads_are_seated_with_room(model, a_sample, femur):
         assert np.median(np.linalg.norm(points - center, axis=1)) < radius_mm + 6
 
 
+def test_pubic_bodies_do_not_cross(model):
+    for index in range(30):
+        sample = model.sample(np.random.default_rng((0, index)))
+        left = sample.surface(Bone.LEFT_HEMIPELVIS)[0][:, 0].max()
+        right = sample.surface(Bone.RIGHT_HEMIPELVIS)[0][:, 0].min()
+        assert right - left >= 2.4
+
+
 def test_hips_turn_the_knee_the_right_way(model):
     """Golden signs: flexion forward, abduction outward, internal rotation turns toes inward."""
     knee = model.parts[Bone.LEFT_FEMUR]
