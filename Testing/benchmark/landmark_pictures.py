@@ -1,6 +1,6 @@
 """Picture each landmark on the mean: `Resources/landmarks-on-mean.jpg`.
 
-    python Testing/benchmark/landmark_pictures.py [OUTPUT]
+python Testing/benchmark/landmark_pictures.py [OUTPUT]
 """
 
 import sys
@@ -40,7 +40,12 @@ VIEWS = {
 
 
 def render(
-    shape: PelvisShape, points: NDArray, toward: NDArray, femurs: bool, focus: NDArray, half_mm: float
+    shape: PelvisShape,
+    points: NDArray,
+    toward: NDArray,
+    femurs: bool,
+    focus: NDArray,
+    half_mm: float,
 ) -> NDArray:
     """Render the bones and some points; returns (rows, columns, 3)."""
     renderer = vtk.vtkRenderer()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
@@ -22,8 +22,10 @@ from XraySynthLib.anatomy.spheres import fit_sphere
 from XraySynthLib.anatomy.surfaces import area_normals, nearest_on_triangles
 
 SHARPNESS = 10.0  # weight exp(sharpness (cos - 1)): half at 21 degrees off the direction
-REACH_MM = 8.0  # weights fall to nothing at this distance from the mark, on the mean
-NEIGHBOURHOOD_MM = 40.0  # of the mark, on the mean: turns the direction
+REACH_MM = 6.0  # weights fall to nothing at this distance from the anchor, on the mean
+NEIGHBOURHOOD_MM = 40.0  # of the anchor, on the mean: turns the direction
+# Nearly the single extreme point, for comparison and for a start.
+STRICT = MappingProxyType({"reach_mm": 12.0, "sharpness": 30.0})
 _SEARCH_MM = 25.0  # of a projection onto the surface
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 
@@ -84,8 +86,8 @@ HEAD_RULE_TEXT = "centre of the sphere through the femoral head"
 def facing_point(
     shape: PelvisShape,
     bone: Bone,
-    mark_mm: NDArray,
-    direction: NDArray,
+    anchor_mm: NDArray,
+    direction: ArrayLike,
     reach_mm: float = REACH_MM,
     sharpness: float = SHARPNESS,
 ) -> tuple[NDArray, NDArray, NDArray]:
@@ -94,9 +96,9 @@ def facing_point(
     Args:
         shape: Any shape.
         bone: The bone.
-        mark_mm: (3,) the mark on the mean, RAS, mm.
+        anchor_mm: (3,) the extreme point on the mean, RAS, mm.
         direction: (3,) which way the surface faces on the mean, RAS.
-        reach_mm: How far from the mark the rule looks.
+        reach_mm: How far from the anchor the rule looks.
         sharpness: How strictly the surface must face the direction.
 
     Returns:
@@ -106,9 +108,10 @@ def facing_point(
     model = load_shape_model()
     mean = model.mean.surface(bone)[0]
     vertices, triangles = shape.surface(bone)
-    distances = np.linalg.norm(mean - mark_mm, axis=1)
+    distances = np.linalg.norm(mean - anchor_mm, axis=1)
     around = distances < NEIGHBOURHOOD_MM
-    turned = _turned(direction / np.linalg.norm(direction), mean[around], vertices[around])
+    unit = np.asarray(direction) / np.linalg.norm(direction)
+    turned = _turned(unit, mean[around], vertices[around])
     normals = area_normals(vertices, triangles)
     areas = np.linalg.norm(normals, axis=1)
     reach = np.clip(1 - distances / reach_mm, 0, None)
@@ -121,14 +124,22 @@ def facing_point(
     return barycentric @ vertices[corners], corners + model.parts[bone].start, barycentric
 
 
-def mark_on_mean(rule: FacingRule) -> tuple[NDArray, NDArray, NDArray]:
-    """Find a left landmark on the mean: the rule with a wide reach, followed to where it rests."""
-    bone, direction = Bone.LEFT_HEMIPELVIS, np.array(rule.direction_ras)
+def anchor_on_mean(rule: FacingRule) -> tuple[NDArray, NDArray]:
+    """Find the extreme point of the left of the mean: the strict rule followed to where it rests.
+
+    Returns:
+        (3,) vertices of its triangle and (3,) barycentric weights.
+    """
     mark = np.array(rule.near_ras_mm)
-    mean = load_shape_model().mean
     for _ in range(20):
-        mark, corners, weights = facing_point(mean, bone, mark, direction, 12.0, 40.0)
-    return mark, corners, weights
+        mark, corners, weights = facing_point(
+            load_shape_model().mean,
+            Bone.LEFT_HEMIPELVIS,
+            mark,
+            np.array(rule.direction_ras),
+            **STRICT,
+        )
+    return corners, weights
 
 
 def head_center(shape: PelvisShape, femur: Bone) -> NDArray:
@@ -141,7 +152,7 @@ def head_center(shape: PelvisShape, femur: Bone) -> NDArray:
     return center
 
 
-def mirrored_direction(direction: NDArray) -> NDArray:
+def mirrored_direction(direction: ArrayLike) -> NDArray:
     """The same direction for the right side."""
     return np.asarray(direction) * _MIRROR
 

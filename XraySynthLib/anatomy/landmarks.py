@@ -35,6 +35,8 @@ class LandmarkMark:
         rule: The rule in words.
         vertices: (3,) corners of its triangle; for a femoral head the vertices of its sphere.
         weights: (3,) barycentric; None for a femoral head, whose centre is the sphere's.
+        anchor_ras_mm: (3,) where on the mean the rule looks; None for a femoral head.
+        direction_ras: (3,) which way the surface faces there, on the mean; None for a head.
     """
 
     name: str
@@ -42,6 +44,8 @@ class LandmarkMark:
     rule: str
     vertices: NDArray
     weights: NDArray | None
+    anchor_ras_mm: NDArray | None = None
+    direction_ras: NDArray | None = None
 
     def on(self, vertices_ras_mm: NDArray) -> NDArray:
         """(3,) the landmark, RAS, mm, on (V, 3) vertices of the whole model."""
@@ -65,6 +69,8 @@ def load_marks() -> tuple[LandmarkMark, ...]:
             if on_head
             else np.array(entry["vertices"]),
             weights=None if on_head else np.array(entry["weights"]),
+            anchor_ras_mm=None if on_head else np.array(entry["anchor_ras_mm"]),
+            direction_ras=None if on_head else np.array(entry["direction_ras"]),
         )
     return tuple(marks[name] for name in LANDMARK_NAMES)
 

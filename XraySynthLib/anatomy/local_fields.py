@@ -24,9 +24,7 @@ def spread_points(points_mm: NDArray, spacing_mm: float) -> NDArray:
     distances = np.linalg.norm(points_mm - points_mm[chosen[0]], axis=1)
     while distances.max() > spacing_mm:
         chosen.append(int(distances.argmax()))
-        distances = np.minimum(
-            distances, np.linalg.norm(points_mm - points_mm[chosen[-1]], axis=1)
-        )
+        distances = np.minimum(distances, np.linalg.norm(points_mm - points_mm[chosen[-1]], axis=1))
     return np.array(chosen)
 
 

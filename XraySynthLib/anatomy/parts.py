@@ -31,31 +31,36 @@ LABEL_IDS = MappingProxyType(
     }
 )
 
+MAX_DEEPFLUORO_ID = 7
+
 
 def recognise_label_ids(labels: NDArray) -> str:
-    """Say whose ids a label map uses: those of which most bones are there, with both hips.
+    """Say whose ids a label map uses.
+
+    One maker's hips are another's ribs: among makers whose hips are there, the one whose five
+    bones fill most voxels is believed. DeepFluoro's small ids are organs elsewhere, so it is
+    believed only where no id is above 7.
 
     Args:
-        labels: Any shape, integers.
+        labels: Any shape, integers, none negative.
 
     Returns:
-        A key of `LABEL_IDS`. Small ids mean other organs elsewhere, so DeepFluoro is believed only
-        when no id is above its own 6 (a few vertebrae or air apart) or nothing else fits.
+        A key of `LABEL_IDS`.
 
     Raises:
         ValueError: If neither hip bone has a known id.
     """
-    present = set(np.unique(labels).tolist())
-    for maker in ("totalsegmentator", "maisi", "deepfluoro"):
-        ids = LABEL_IDS[maker]
-        hips = {ids[Bone.LEFT_HEMIPELVIS], ids[Bone.RIGHT_HEMIPELVIS]}
-        if maker == "deepfluoro" and max(present, default=0) > 7:
-            continue
-        # TotalSegmentator's 95..97 are a lung's and ribs' neighbours: hips decide.
-        others = {ids[Bone.SACRUM], ids[Bone.LEFT_FEMUR], ids[Bone.RIGHT_FEMUR]}
-        if hips & present and (hips <= present or others & present):
-            return maker
-    raise ValueError(
-        "The label map has no hip bone under an id of DeepFluoro, TotalSegmentator or MAISI; "
-        "say whose ids it uses."
+    counts = dict(
+        zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True)
     )
+    sizes = {}
+    for maker, ids in LABEL_IDS.items():
+        hips = ids[Bone.LEFT_HEMIPELVIS] in counts or ids[Bone.RIGHT_HEMIPELVIS] in counts
+        if hips and (maker != "deepfluoro" or max(counts) <= MAX_DEEPFLUORO_ID):
+            sizes[maker] = sum(counts.get(label, 0) for label in ids.values())
+    if not sizes:
+        raise ValueError(
+            "The label map has no hip bone under an id of DeepFluoro, TotalSegmentator or MAISI; "
+            "say whose ids it uses."
+        )
+    return max(sizes, key=sizes.__getitem__)

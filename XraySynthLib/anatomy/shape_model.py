@@ -25,6 +25,7 @@ from XraySynthLib.anatomy.spheres import fit_sphere
 # Length and standard deviation of the local variation, mm: a wing or ramus; a rim, notch or
 # apophysis. People held out lie 2.5 to 5 mm (rms) off the span of the modes.
 LOCAL_SCALES_MM = ((60.0, 1.5), (22.0, 0.8))
+SYMPHYSIS_MM = 2.5  # the least between the pubic bodies; radiographs of adults show 2 to 6
 MAX_SAMPLED_SCORE = 2.5  # standard deviations; further out surfaces may cross
 
 
@@ -189,25 +190,43 @@ class ShapeModel:
         The pelvis is one domain, so that facing surfaces of its joints move together; each femur
         is another.
         """
-        vertices = self._placed(self.mean_nodes_mm)
+        vertices = self.placed(self.mean_nodes_mm)
         left, right = self.parts[Bone.LEFT_FEMUR], self.parts[Bone.RIGHT_FEMUR]
         return sparse.block_diag(
             [
-                np.hstack([s * smooth_basis(vertices[part], l) for l, s in LOCAL_SCALES_MM])
+                np.hstack(
+                    [sd * smooth_basis(vertices[part], length) for length, sd in LOCAL_SCALES_MM]
+                )
                 for part in (slice(0, left.start), left, right)
             ]
         ).tocsr()
 
-    def _placed(self, nodes_mm: NDArray) -> NDArray:
+    def placed(self, nodes_mm: NDArray) -> NDArray:
         """(V, 3) vertices, each femur still about the centre of its head."""
         vertices = self.vertex_from_node @ nodes_mm
         return np.concatenate([vertices, mirrored(vertices[self.parts[Bone.LEFT_FEMUR]])])
 
     def _assembled(self, nodes_mm: NDArray, coefficients: NDArray | None) -> PelvisShape:
-        vertices = self._placed(nodes_mm)
+        vertices = self.placed(nodes_mm)
         if coefficients is not None:
             vertices += self.local_basis @ coefficients
-        return PelvisShape(self.seated(vertices), np.stack([np.eye(3)] * 2))
+        vertices = self._symphysis_cleared(self.seated(vertices))
+        return PelvisShape(vertices, np.stack([np.eye(3)] * 2))
+
+    def _symphysis_cleared(self, vertices_mm: NDArray) -> NDArray:
+        """Part the pubic bodies where they cross: flat faces, a disc's least width between them."""
+        mean = self.placed(self.mean_nodes_mm)
+        pubis = (np.abs(mean[:, 0]) < 30) & (mean[:, 1] > 0) & (mean[:, 2] < 10)
+        sides = []
+        for bone in (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS):
+            sides.append(np.flatnonzero(pubis & (self.vertex_labels == bone)))
+        left, right = sides
+        pairs = self.mirrored_vertices[left]
+        middle_mm = (vertices_mm[left, 0] + vertices_mm[pairs, 0]).mean() / 2
+        cleared, half_mm = vertices_mm.copy(), SYMPHYSIS_MM / 2
+        cleared[left, 0] = np.minimum(cleared[left, 0], middle_mm - half_mm)
+        cleared[right, 0] = np.maximum(cleared[right, 0], middle_mm + half_mm)
+        return cleared
 
     def seated(self, vertices_mm: NDArray) -> NDArray:
         """Shift each femur into its socket and clear the socket around its head.
@@ -245,9 +264,7 @@ def load_shape_model() -> ShapeModel:
         [data["vertex_labels"], np.full((data["vertex_labels"] == 5).sum(), 6, dtype=np.uint8)]
     )
     bones = [Bone(label) for label in np.unique(labels)]
-    parts = {
-        bone: slice(int((labels < bone).sum()), int((labels <= bone).sum())) for bone in bones
-    }
+    parts = {bone: slice(int((labels < bone).sum()), int((labels <= bone).sum())) for bone in bones}
     left, right = parts[Bone.LEFT_FEMUR], parts[Bone.RIGHT_FEMUR]
     triangles = data["triangles"].astype(np.int64)
     femur_triangles = triangles[triangles[:, 0] >= left.start]

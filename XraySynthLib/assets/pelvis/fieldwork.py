@@ -20,7 +20,9 @@ _ALLOWED_GLOBALS = {
     ("numpy", "dtype"),
 }
 # Names that gias3 takes from scipy's root, where new versions of SciPy no longer have them.
-_SCIPY_SHIMS = "arange array cross divide dot hstack linspace mean ones sqrt unique vstack where zeros"
+_SCIPY_SHIMS = (
+    "arange array cross divide dot hstack linspace mean ones sqrt unique vstack where zeros"
+)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

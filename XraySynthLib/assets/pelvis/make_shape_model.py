@@ -225,7 +225,7 @@ def weighted_modes(shapes: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]
     n_people = len(shapes)
     deviations = shapes - shapes.mean(0)
     weighted = (deviations * np.sqrt(weights)[:, None]).reshape(n_people, -1)
-    u, s, _ = np.linalg.svd(weighted, full_matrices=False)
+    u, _, _ = np.linalg.svd(weighted, full_matrices=False)
     u = u[:, :-1] * np.where(u[np.abs(u).argmax(0), range(n_people)] < 0, -1, 1)[:-1]
     scores = u * np.sqrt(n_people - 1)
     # Least squares of the deviations on the scores gives every node, whatever its weight.
@@ -293,7 +293,7 @@ def main() -> None:
         "licence": "MPL-2.0; this file is a modified form, its source form is this file together "
         "with make_shape_model.py beside it; https://mozilla.org/MPL/2.0/",
         "changes": "axes, alignment, order, triangles, modes recomputed without the held-out",
-        "held_out": "ranks %s of the 26 people along the first weight" % (HELD_OUT_RANKS,),
+        "held_out": f"ranks {HELD_OUT_RANKS} of the 26 people along the first weight",
         "frame": "RAS, mm; see make_shape_model.py",
         "fineness": FINENESS,
         "node_step_mm": NODE_STEP_MM,

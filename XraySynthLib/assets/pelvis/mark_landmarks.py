@@ -2,13 +2,19 @@
 
     python mark_landmarks.py
 
-The left is marked; the right gets the mirror images of the same vertices.
+Extreme points are found on the left; the right starts from their partners.
 """
 
 import json
 from pathlib import Path
 
-from XraySynthLib.anatomy.landmark_rules import FACING_RULES, HEAD_RULE_TEXT, mark_on_mean
+from XraySynthLib.anatomy.landmark_rules import (
+    FACING_RULES,
+    HEAD_RULE_TEXT,
+    anchor_on_mean,
+    facing_point,
+    mirrored_direction,
+)
 from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import load_shape_model
@@ -16,7 +22,7 @@ from XraySynthLib.anatomy.shape_model import load_shape_model
 
 def main() -> None:
     """Mark and write."""
-    partner = load_shape_model().mirrored_vertices
+    model = load_shape_model()
     entries: list[dict[str, object]] = []
     for name in LANDMARK_NAMES:
         place, side = name.split("-")
@@ -25,13 +31,23 @@ def main() -> None:
             bone = Bone.LEFT_FEMUR if left else Bone.RIGHT_FEMUR
             entries.append({"name": name, "bone": int(bone), "rule": HEAD_RULE_TEXT})
             continue
-        _, corners, weights = mark_on_mean(FACING_RULES[place])
+        bone = Bone.LEFT_HEMIPELVIS if left else Bone.RIGHT_HEMIPELVIS
+        rule = FACING_RULES[place]
+        corners, weights = anchor_on_mean(rule)
+        anchor = (
+            weights
+            @ model.mean.vertices_ras_mm[corners if left else model.mirrored_vertices[corners]]
+        )
+        direction = rule.direction_ras if left else mirrored_direction(rule.direction_ras)
+        _, corners, weights = facing_point(model.mean, bone, anchor, direction)
         entries.append(
             {
                 "name": name,
-                "bone": int(Bone.LEFT_HEMIPELVIS if left else Bone.RIGHT_HEMIPELVIS),
-                "rule": FACING_RULES[place].text,
-                "vertices": (corners if left else partner[corners]).tolist(),
+                "bone": int(bone),
+                "rule": rule.text,
+                "direction_ras": [float(value) for value in direction],
+                "anchor_ras_mm": [round(float(value), 3) for value in anchor],
+                "vertices": corners.tolist(),
                 "weights": [round(float(weight), 6) for weight in weights],
             }
         )
