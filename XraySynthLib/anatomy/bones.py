@@ -87,7 +87,9 @@ def _modelled(
         marrow_hu = trabeculae.femur_hu(mean_points, bone, table)
     share = np.clip((thick - 2) / 4, 0, 1)
     cortex_hu = CORTEX_HU["thin"] + share * (CORTEX_HU["shaft"] - CORTEX_HU["thin"])
-X
+
+    where = band.box, band.mask
+    yield _layer(int(bone), *where, distance, thick, cortex_hu, marrow_hu, quality, grid)
 
 
 def _vertebra(

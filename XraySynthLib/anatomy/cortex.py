@@ -47,7 +47,7 @@ def _hemipelvis(vertices: NDArray, triangles: NDArray, center: NDArray) -> NDArr
     roof = socket * _ramp(offsets[:, 2] / far, 0.15, 0.7)
     ridge = _ramp(_convexity(vertices, triangles), 0.015, 0.09)
     low = 1 - _ramp(vertices[:, 2], -45, -20)
-    thick = 1.0 + 1.5 * ridge + 0.5 * socket + 1.2 * roof + 0.4 * low
+    thick = 1.0 + 1.5 * ridge + 0.3 * socket + 0.9 * roof + 0.4 * low
     notch = np.exp(-(((vertices - [0, -48, 32]) * [0, 1, 1]) ** 2).sum(1) / 2 / 22**2)
     return thick + 1.0 * notch * ridge
 

@@ -22,7 +22,7 @@ LIMITS = {
     "bowel_gas": (0, 1),
     "bladder_ml": (0, 600),
     "calcification": (0, 1),
-    "local_mm": (0, 3),
+    "local_variation": (0, 3),
     "noise_hu": (0, 60),
 }
 
@@ -33,7 +33,7 @@ class SubjectParameters:
 
     Attributes:
         shape_scores: Up to 19 standard deviations of the shape model's modes.
-        local_mm: Standard deviation of the local variation of the surfaces.
+        local_variation: Factor on the local displacement of the surfaces; 0 for none.
         sex: Sets what `sample_parameters` draws; the rendering reads it for the viscera.
         age_years: Reads on plaques and texture.
         bone_quality: Trabecular density and cortical thickness; 1 is a healthy adult of 40.
@@ -54,7 +54,7 @@ class SubjectParameters:
     """
 
     shape_scores: tuple[float, ...] = ()
-    local_mm: float = 1.0
+    local_variation: float = 1.0
     sex: Sex = "female"
     age_years: float = 50.0
     bone_quality: float = 1.0
@@ -117,7 +117,7 @@ def sample_parameters(
         shape_scores=tuple(
             float(s) for s in np.clip(scores, -MAX_SAMPLED_SCORE, MAX_SAMPLED_SCORE)
         ),
-        local_mm=float(rng.uniform(0.6, 1.2)),
+        local_variation=float(rng.uniform(0.4, 1.0)),
         sex=sex,
         age_years=float(age_years),
         bone_quality=float(np.clip(quality, 0.5, 1.3)),

@@ -13,7 +13,7 @@ CANAL = (
     ((0.0, -52.0, 112.0), 7.5),
     ((0.0, -72.0, 80.0), 5.5),
     ((0.0, -84.0, 52.0), 3.5),
-    ((0.0, -92.0, 26.0), 2.0),
+    ((0.0, -87.0, 42.0), 1.5),
 )
 """Points along the canal on the mean, mm, and radii; it is twice as wide as deep."""
 FORAMINA = (

@@ -73,9 +73,7 @@ class Vertebra:
         waist = np.float32(0.87) + np.float32(0.13) * up**3
         hollow = np.float32(2.5) * np.maximum(1 - (x / (0.5 * width)) ** 2, 0) * (y < 0)
         a, b = width * waist, depth * waist
-        radius = ((np.abs(x) / a) ** 2.4 + (np.abs(y) / b) ** 2.4) ** np.float32(
-            1 / 2.4
-        )
+        radius = ((np.abs(x) / a) ** 2.4 + (np.abs(y) / b) ** 2.4) ** np.float32(1 / 2.4)
         side = (radius - 1) * np.minimum(a, b) + hollow * np.clip(-y / depth, 0, 1) ** 4
         dish = np.float32(1.6) * np.maximum(1 - radius * radius, 0)
         return smooth_max(side, np.abs(z) - height + dish, 2.0)

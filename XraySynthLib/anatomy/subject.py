@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from XraySynthLib.anatomy.bone_frames import BoneFrames
 from XraySynthLib.anatomy.envelope import Envelope, envelope_of
 from XraySynthLib.anatomy.grids import Grid
+from XraySynthLib.anatomy.joints import opened
 from XraySynthLib.anatomy.landmarks import landmarks_of
 from XraySynthLib.anatomy.parameters import SubjectParameters, sample_parameters
 from XraySynthLib.anatomy.parts import Bone
@@ -72,7 +73,7 @@ def make_subject(parameters: SubjectParameters, seed: tuple[int, ...] = ()) -> S
     """Apply parameters: shape, local variation, tilt of the pelvis, poses of the legs."""
     model = load_shape_model()
     rng = np.random.default_rng((parameters.texture_seed, 1))
-    local = parameters.local_mm * rng.standard_normal((model.local_basis.shape[1], 3))
+    local = parameters.local_variation * rng.standard_normal((model.local_basis.shape[1], 3))
     scores = parameters.shape_scores or (0.0,)
     tilt_deg = parameters.anterior_tilt_deg
     # The legs lie as they lie: what the pelvis tilts forward, the hips flex.
@@ -80,7 +81,8 @@ def make_subject(parameters: SubjectParameters, seed: tuple[int, ...] = ()) -> S
         replace(pose, flexion_deg=pose.flexion_deg + tilt_deg)
         for pose in (parameters.left_hip, parameters.right_hip)
     ]
-    shape = model.shape(scores, local).with_hips(*poses)
+    shape = model.shape(scores, local)
+    shape = replace(shape, vertices_ras_mm=opened(shape.vertices_ras_mm)).with_hips(*poses)
     turn = rotation("x", -tilt_deg)[:3, :3]
     bones = PelvisShape(shape.vertices_ras_mm @ turn.T, turn @ shape.femur_turns)
     return Subject(parameters, bones, landmarks_of(bones), seed)

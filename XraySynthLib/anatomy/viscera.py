@@ -96,7 +96,7 @@ def _bladder(subject: Subject, axes: Axes) -> NDArray:
     pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
     size = (max(subject.parameters.bladder_ml, 8) / 4.19 * 1000) ** (1 / 3)
     radii = np.array([1.15, 0.95, 0.92]) * size
-    center = _beside(pubis, 0, -14 - 0.85 * radii[1), 2 + 0.8 * radii[2]]
+    center = _beside(pubis, 0, -14 - 0.85 * radii[1], 2 + 0.8 * radii[2])
     return ellipsoid(axes, center, radii)
 
 

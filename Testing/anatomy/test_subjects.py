@@ -1,0 +1,209 @@
+"""Subjects and their CTs: determinism, labels, Hounsfield units, landmarks, poses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial import ConvexHull, cKDTree
+
+from XraySynthLib.anatomy.grids import Grid, resampled
+from XraySynthLib.anatomy.hips import HipPose
+from XraySynthLib.anatomy.parameters import IMPLANTS, SubjectParameters, sample_parameters
+from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import ball, capsule, coverage, ellipsoid
+from XraySynthLib.anatomy.render import render_ct
+from XraySynthLib.anatomy.sexes import subpubic_angle_deg
+from XraySynthLib.anatomy.subject import make_subject, sample_subject
+from XraySynthLib.anatomy.surface_distance import surface_band
+from XraySynthLib.anatomy.tissues import Label
+from XraySynthLib.anatomy.voxels import inside_surface
+from XraySynthLib.geometry.transforms import transform_points
+
+SHAPE, SPACING_MM = (96, 72, 112), 3.5
+RANGES_HU = {
+    # Published means and how far people and regions spread about them; sources in `tissues`,
+    # `trabeculae` and `cortex`.
+    Label.FAT: (-120, -80),
+    Label.MUSCLE: (35, 75),
+    Label.BLADDER: (-5, 25),
+    Label.SACRUM: (30, 350),
+    Label.VERTEBRAE: (80, 400),
+    Label.LEFT_HEMIPELVIS: (100, 700),
+    Label.RIGHT_HEMIPELVIS: (100, 700),
+}
+
+
+@pytest.fixture(scope="module")
+def person():
+    return sample_subject((7, 0), implants=(), table=False, bladder_ml=200.0, bone_quality=1.0)
+
+
+@pytest.fixture(scope="module")
+def ct(person):
+    return render_ct(person, SHAPE, SPACING_MM)
+
+
+class TestParameters:
+    def test_the_same_seed_draws_the_same(self):
+        first, again, other = (sample_parameters(np.random.default_rng(s)) for s in (5, 5, 6))
+        assert first == again and first != other
+
+    def test_both_sexes_and_all_implants_come_up(self):
+        rng = np.random.default_rng(0)
+        drawn = [sample_parameters(rng, implants=1.0) for _ in range(80)]
+        assert {p.sex for p in drawn} == {"female", "male"}
+        assert {name for p in drawn for name in p.implants} == set(IMPLANTS)
+
+    @pytest.mark.parametrize(
+        "knob", [{"fat_mm": 500}, {"sex": "x"}, {"implants": ("hat",)}, {"bone_quality": np.nan}]
+    )
+    def test_absurd_values_are_refused(self, knob):
+        with pytest.raises(ValueError):
+            SubjectParameters(**knob)
+
+    def test_women_have_the_wider_arch(self):
+        angles = {"female": [], "male": []}
+        for index in range(24):
+            subject = sample_subject((1, index))
+            angles[subject.parameters.sex].append(subpubic_angle_deg(subject.bones))
+        assert np.mean(angles["female"]) > np.mean(angles["male"]) + 4
+
+
+class TestSubject:
+    def test_one_knob_turns_one_thing(self, person):
+        fatter = make_subject(replace(person.parameters, fat_mm=person.parameters.fat_mm + 10))
+        np.testing.assert_array_equal(fatter.bones.vertices_ras_mm, person.bones.vertices_ras_mm)
+        flexed = make_subject(
+            replace(person.parameters, left_hip=HipPose(flexion_deg=40.0, abduction_deg=5.0))
+        )
+        same = Bone.RIGHT_FEMUR
+        np.testing.assert_array_equal(flexed.bones.surface(same)[0], person.bones.surface(same)[0])
+        knee = flexed.bones.surface(Bone.LEFT_FEMUR)[0]
+        assert knee[knee[:, 2].argmin(), 1] > 150  # forward, in the patient's frame
+
+    def test_the_pelvis_tilts_forward(self):
+        upright, tilted = (
+            make_subject(SubjectParameters(local_variation=0, anterior_tilt_deg=t)) for t in (0, 15)
+        )
+        for subject, sign in ((upright, 0), (tilted, 1)):
+            points = dict(
+                zip(subject.landmarks.names, subject.landmarks.points_ras_mm, strict=True)
+            )
+            ahead = points["ASIS-l"][1] - points["SPS-l"][1]
+            assert (ahead > 15) == bool(sign)
+        shafts = [s.bones.surface(Bone.LEFT_FEMUR)[0].mean(0) for s in (upright, tilted)]
+        np.testing.assert_allclose(*shafts, atol=2.0)  # the legs lie where they lay
+
+    @pytest.mark.parametrize("index", range(4))
+    def test_bones_do_not_overlap(self, index):
+        subject = sample_subject((11, index))
+        grid = subject.grid((130, 70, 150), 2.0)
+        ijk_from_ras = np.linalg.inv(grid.ras_from_ijk)
+        count = np.zeros(grid.shape, np.uint8)
+        volumes = []
+        for bone in Bone:
+            inside = inside_surface(*subject.bones.surface(bone), ijk_from_ras, grid.shape)
+            count += inside
+            volumes.append(inside.sum())
+        assert (count > 1).sum() < 0.01 * min(volumes)
+
+    def test_landmarks_lie_on_their_bones(self, person):
+        for name, point in zip(person.landmarks.names, person.landmarks.points_ras_mm, strict=True):
+            left = name.endswith("-l")
+            if name.startswith("FH"):
+                femur = Bone.LEFT_FEMUR if left else Bone.RIGHT_FEMUR
+                np.testing.assert_allclose(point, person.bones.head(femur)[0], atol=0.1)
+            else:
+                hip = Bone.LEFT_HEMIPELVIS if left else Bone.RIGHT_HEMIPELVIS
+                assert cKDTree(person.bones.surface(hip)[0]).query(point)[0] < 4
+            assert (point[0] < 0) == left
+
+
+class TestRendering:
+    def test_same_subject_same_bytes(self, person, ct):
+        again = render_ct(sample_subject((7, 0), **_fixed()), SHAPE, SPACING_MM)
+        assert again.values_hu.tobytes() == ct.values_hu.tobytes()
+        assert again.labels.tobytes() == ct.labels.tobytes()
+
+    def test_label_ids(self, ct):
+        found = set(np.unique(ct.labels).tolist())
+        assert {1, 2, 3, 4, 5, 6} <= found <= {int(label) for label in Label}
+
+    def test_left_is_left(self, ct):
+        for label, sign in (
+            (Label.LEFT_FEMUR, -1),
+            (Label.RIGHT_FEMUR, 1),
+            (Label.LEFT_HEMIPELVIS, -1),
+            (Label.RIGHT_HEMIPELVIS, 1),
+        ):
+            kji = np.argwhere(ct.labels == label).mean(0)
+            assert sign * transform_points(ct.ras_from_ijk, kji[None, ::-1])[0, 0] > 40
+
+    @pytest.mark.parametrize("label", RANGES_HU)
+    def test_medians_of_hounsfield_units(self, ct, label):
+        low, high = RANGES_HU[label]
+        assert low < np.median(ct.values_hu[ct.labels == label]) < high
+
+    def test_air_femoral_head_and_shaft(self, person, ct):
+        assert np.median(ct.values_hu[ct.labels == Label.AIR]) < -950
+        center, _ = person.bones.head(Bone.LEFT_FEMUR)
+        i, j, k = np.round(transform_points(ct.ijk_from_ras, center[None])[0]).astype(int)
+        head = ct.values_hu[k - 2 : k + 3, j - 2 : j + 3, i - 2 : i + 3]
+        assert 180 < np.median(head) < 420
+
+    def test_landmarks_lie_in_or_beside_their_labels(self, person, ct):
+        for name, point in zip(person.landmarks.names, person.landmarks.points_ras_mm, strict=True):
+            left = name.endswith("-l")
+            label = (5 if left else 6) if name.startswith("FH") else (1 if left else 2)
+            places = transform_points(
+                ct.ras_from_ijk, np.argwhere(ct.labels == label)[:, ::-1].astype(float)
+            )
+            assert cKDTree(places).query(point)[0] < 1.8 * SPACING_MM
+
+    @pytest.mark.parametrize("implant", IMPLANTS)
+    def test_implants_are_metal(self, implant):
+        subject = make_subject(SubjectParameters(implants=(implant,), table=True))
+        volume = render_ct(subject, (64, 44, 72), 6.0)
+        assert (volume.values_hu > 1800).any()
+        assert (volume.labels == Label.TABLE).any()
+
+    def test_a_thin_shell_keeps_its_mass(self):
+        """1 mm of cortex about a ball, on 2.5 mm voxels: its mass within 3%."""
+        grid = Grid((40, 40, 40), 2.5, np.zeros(3))
+        distance = ball(grid.axes_mm(), (0.3, 0.2, 0.1), 30)
+        shell = coverage(distance, 2.5) - coverage(distance + 1, 2.5)
+        expected = 4 / 3 * np.pi * (30**3 - 29**3)
+        assert shell.sum() * 2.5**3 == pytest.approx(expected, rel=0.03)
+
+
+class TestDistances:
+    def test_surface_band_against_a_sphere(self):
+        grid = Grid((64, 64, 64), 1.6, np.zeros(3))
+        turn = np.arange(3000) * np.pi * (3 - np.sqrt(5))
+        up = 1 - 2 * (np.arange(3000) + 0.5) / 3000
+        flat = np.sqrt(1 - up**2)
+        points = 40 * np.stack([flat * np.cos(turn), flat * np.sin(turn), up], axis=1)
+        faces = ConvexHull(points).simplices
+        a, b, c = (points[faces[:, corner]] for corner in range(3))
+        out = np.einsum("ij,ij->i", np.cross(b - a, c - a), a + b + c)
+        faces = np.where(out[:, None] > 0, faces, faces[:, ::-1])
+        band = surface_band(points, faces, np.ones((3000, 1)), grid, 4.0)
+        exact = np.linalg.norm(band.points_ras_mm, axis=1) - 40
+        near = np.abs(exact) < 4
+        assert np.abs(band.distance_mm - exact)[near].max() < 0.1
+
+    def test_primitives(self):
+        axes = tuple(np.array([v], np.float32) for v in (3.0, 4.0, 0.0))
+        assert ball(axes, (0, 0, 0), 2)[0] == pytest.approx(3)
+        assert capsule(axes, (3, 0, 0), (3, 2, 0), (1, 1))[0] == pytest.approx(1)
+        assert ellipsoid(axes, (0, 0, 0), (5, 5, 5))[0] == pytest.approx(0, abs=1e-5)
+
+    def test_resampling_keeps_linear_fields(self):
+        coarse = Grid((12, 10, 14), 4.0, np.array([1.0, 2.0, 3.0]))
+        fine = Grid((20, 18, 24), 2.0, np.array([1.5, 2.5, 3.0]))
+        fields = [sum(grid.axes_mm()) for grid in (coarse, fine)]
+        np.testing.assert_allclose(resampled(fields[0], coarse, fine), fields[1], atol=1e-4)
+
+
+def _fixed() -> dict:
+    return {"implants": (), "table": False, "bladder_ml": 200.0, "bone_quality": 1.0}
