@@ -14,18 +14,19 @@ import numpy as np
 
 from XraySynthLib.anatomy.render import render_ct
 from XraySynthLib.anatomy.subject import sample_subject
+from XraySynthLib.data import LandmarkSet
 from XraySynthLib.drr import FULL, expose, materials_from_hu, project, to_display, to_line_integral
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm, view_preset
 from XraySynthLib.workflows.figures import Panel, write_sheet
 
 N_SUBJECTS = 8
 VIEWS = ("ap", "inlet", "outlet", "judet-obturator-left", "judet-obturator-right", "lateral")
-SIZE_MM = np.array([544, 288, 448])
+SIZE_MM = np.array([624, 288, 432])
 INTRINSICS = Intrinsics(1200.0, (0.39, 0.39), (1024, 1024))  # type: ignore[arg-type]
 SOURCE_TO_ISOCENTER_MM = 785.0
 
 
-def panels_of(seed: int, index: int, spacing_mm: float) -> list[Panel]:
+def panels_of(seed: int, index: int, spacing_mm: float, landmarks: bool) -> list[Panel]:
     """All views of one subject."""
     subject = sample_subject((seed, index))
     start = time.perf_counter()
@@ -44,7 +45,8 @@ def panels_of(seed: int, index: int, spacing_mm: float) -> list[Panel]:
         transmission = expose(project(materials, view), materials.names, view, FULL, rng)
         shown = to_display(to_line_integral(transmission), detail=1.0)
         title = f"{index} {p.sex}, {p.age_years:.0f} y, {name}"
-        panels.append(Panel(shown, subject.landmarks.seen_from(view), title))
+        marks = subject.landmarks if landmarks else LandmarkSet((), np.empty((0, 3)))
+        panels.append(Panel(shown, marks.seen_from(view), title))
     return panels
 
 
@@ -54,10 +56,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("subject-sheet.png"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--spacing-mm", type=float, default=1.25)
+    parser.add_argument("--landmarks", action="store_true", help="draw them")
     options = parser.parse_args()
     panels = []
     for index in range(N_SUBJECTS):
-        panels += panels_of(options.seed, index, options.spacing_mm)
+        panels += panels_of(options.seed, index, options.spacing_mm, options.landmarks)
     write_sheet(panels, len(VIEWS), options.output)
 
 

@@ -77,7 +77,7 @@ def neck_shaft_angle_deg(subject: Subject, femur: Bone) -> float:
     along = np.array([side * 0.79, 0.0, -0.61])
     offsets = mean - model.mean.head(femur)[0]
     at = offsets @ along
-    neck = own[(np.abs(at - 32) < 3) & (np.linalg.norm(offsets, axis=1) < 45)].mean(0)
+    neck = middle((np.abs(at - 26) < 2.5) & (np.linalg.norm(offsets, axis=1) < 36))
     shaft = middle(np.abs(mean[:, 2] + 140) < 3) - middle(np.abs(mean[:, 2] + 80) < 3)
     neck = subject.bones.head(femur)[0] - neck
     cosine = neck @ shaft / np.linalg.norm(neck) / np.linalg.norm(shaft)

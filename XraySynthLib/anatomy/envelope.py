@@ -69,7 +69,7 @@ class Envelope:
     def _fat(self, axes: Axes) -> NDArray:
         x, y, z = axes
         along = [self.crotch_mm - 150, self.crotch_mm - 40, -10, 60, self.crest_mm + 20]
-        side = np.interp(z, [*along, self.crest_mm + 120], [0.5, 0.85, 1.15, 1.1, 0.9, 0.6])
+        side = np.interp(z, [*along, self.crest_mm + 120], [0.5, 0.8, 0.9, 1.0, 0.9, 0.6])
         rear = np.interp(z, [*along, self.crest_mm + 120], [0.45, 1.0, 1.25, 1.0, 0.7, 0.5])
         fore = np.interp(z, [*along, self.crest_mm + 120], [0.35, 0.5, 0.8, 1.1, 1.1, 0.9])
         across = x * x / (x * x + (y + 15) ** 2 + 1)
@@ -101,7 +101,7 @@ def envelope_of(shape: PelvisShape, parameters: SubjectParameters) -> Envelope:
     )
     sacrum = shape.surface(Bone.SACRUM)[0]
     femurs = {b: shape.surface(b)[0] for b in (Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR)}
-    trochanter = max(np.abs(v[v[:, 2] > -60, 0]).max() for v in femurs.values()) + 9
+    trochanter = max(np.abs(v[v[:, 2] > -60, 0]).max() for v in femurs.values()) + 6
     crest, ischium = hips[:, 2].max(), hips[:, 2].min()
     wing = np.abs(hips[:, 0]).max() + 9
     front, pubis = hips[:, 1].max(), hips[hips[:, 2] < 25, 1].max()

@@ -112,7 +112,7 @@ def sample_parameters(
     quality = 1.12 - loss * max(age_years - 30, 0) + 0.10 * rng.standard_normal()
     habitus = rng.beta(2.0, 2.8)  # 0 slim .. 1 obese
     female = sex == "female"
-    fat_mm = (10 if female else 7) + (52 if female else 40) * habitus * rng.uniform(0.8, 1.2)
+    fat_mm = (8 if female else 6) + (44 if female else 36) * habitus * rng.uniform(0.8, 1.2)
     return SubjectParameters(
         shape_scores=tuple(
             float(s) for s in np.clip(scores, -MAX_SAMPLED_SCORE, MAX_SAMPLED_SCORE)
