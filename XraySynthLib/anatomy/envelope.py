@@ -44,7 +44,7 @@ class Envelope:
         fascia = self._fascia(axes)
         skin = fascia - self._fat(axes)
         skin = smooth_max(skin, np.float32(self.back_mm) - axes[1], 25.0)
-        skin = skin + self._cleft(axes)
+        skin = skin + self._cleft(axes) + self._crease(axes)
         return np.maximum(fascia, skin + np.float32(3)), skin
 
     def _fascia(self, axes: Axes) -> NDArray:
@@ -81,8 +81,17 @@ class Envelope:
         """Depth of the gluteal cleft, which shows as a line on AP films."""
         x, y, z = axes
         low = np.clip((35 - z) / 40, 0, 1) * np.clip((-25 - y) / 40, 0, 1)
-        deep = np.float32(8 + 0.35 * self.fat_mm)
+        deep = np.float32(6 + 0.25 * self.fat_mm)
         return deep * low.astype(np.float32) * np.exp(-((x / 7) ** 2))
+
+    def _crease(self, axes: Axes) -> NDArray:
+        """Depth of the groin's crease, under a belly that hangs over it."""
+        x, y, z = axes
+        across = np.abs(x)
+        line = np.float32(6) + np.float32(0.42) * np.maximum(across - 20, 0)
+        deep = np.float32(2 + 0.75 * max(self.fat_mm - 16, 0))
+        front = np.clip((y - 5) / 40, 0, 1) * np.clip((135 - across) / 40, 0, 1)
+        return deep * front * np.exp(-(((z - line) / 7) ** 2))
 
 
 def _section(x: NDArray, y: NDArray, width: NDArray, depth: NDArray) -> NDArray:

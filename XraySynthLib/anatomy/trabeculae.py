@@ -62,8 +62,8 @@ def femur_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     base = np.where(z < -70, base * _step(z, -105, -70) - 30 * (1 - _step(z, -105, -70)), base)
     fan = grain(table, (angle * 26, climb / 14, y / 3.0))
     arcs = grain(table, (arc / 1.7, np.arctan2(z + 62, out - 12) * 3, y / 3.0 + 20))
-    lines = (compressive * fan + tensile * arcs) * 110
-    return base + lines + 45 * grain(table, (out / 1.6, y / 1.6, z / 2.2))
+    lines = (compressive * fan + tensile * arcs) * 75
+    return base + lines + 42 * grain(table, (out / 1.6, y / 1.6, z / 2.2))
 
 
 def _pelvic_lines(mean_points: NDArray, table: NDArray) -> NDArray:
@@ -83,7 +83,7 @@ def hemipelvis_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     joint = np.exp(-(((mean_points - [0, -55, 70]) * [0, 1, 1]) ** 2).sum(1) / 2 / 24**2)
     lines = _pelvic_lines(mean_points, table)
     base = 60 + 230 * roof + 110 * joint
-    return base + (75 + 50 * roof) * lines + 55 * grain(table, tuple(mean_points.T / 1.7))
+    return base + (75 + 50 * roof) * lines + 42 * grain(table, tuple(mean_points.T / 1.7))
 
 
 def sacrum_hu(mean_points: NDArray, table: NDArray) -> NDArray:
@@ -93,11 +93,11 @@ def sacrum_hu(mean_points: NDArray, table: NDArray) -> NDArray:
     segments = 40 * _bell(np.mod(z - 0.5 * y - 14, 31), 15.5, 4) * _bell(x, 0, 22)
     base = 25 + 130 * body + segments * (z < 85)
     upright = grain(table, (x / 1.9, y / 1.9, z / 4))
-    return base + 60 * upright + 40 * _pelvic_lines(mean_points, table)
+    return base + 42 * upright + 28 * _pelvic_lines(mean_points, table)
 
 
 def vertebra_hu(local: NDArray, table: NDArray, offset: float) -> NDArray:
     """(N,) HU inside a vertebra, its grain upright; `local` (N, 3) right, forward, up, mm."""
     x, y, z = local.T
     upright = grain(table, (x / 1.9 + offset, y / 1.9, z / 9 + offset))
-    return 150 + 65 * upright + 25 * _step(np.abs(z), 6, 13)
+    return 150 + 48 * upright + 25 * _step(np.abs(z), 6, 13)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from XraySynthLib.anatomy.grids import Grid
 from XraySynthLib.anatomy.parts import Bone
@@ -12,6 +13,7 @@ from XraySynthLib.anatomy.subject import Subject
 
 FAR = np.float32(60)
 WALL_MM = 2.5
+STOOL_HU = 130.0  # what bubbles take from stool; they are finer than the grid
 
 
 def _beside(point: NDArray, right: float, forward: float, up: float) -> NDArray:
@@ -27,12 +29,14 @@ class Pouch:
         radii_mm: (3,).
         gas_above_mm: Height (RAS y, lying on the back) above which it holds gas.
         hu: Of its contents.
+        stool: How mottled with small bubbles they are, 0..1.
     """
 
     center_ras_mm: NDArray
     radii_mm: NDArray
     gas_above_mm: float
     hu: float
+    stool: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,11 @@ def viscera_of(subject: Subject, fascia_mm: NDArray, grid: Grid) -> Viscera:
     cavity = _cavity(subject, axes, fascia_mm)
     bowel, gas = (np.full(grid.shape, FAR) for _ in range(2))
     contents = np.full(grid.shape, np.float32(32))
+    stool = np.zeros(grid.shape, np.float32)
     for pouch in _pouches(subject, rng):
-        _add_pouch(pouch, grid, bowel, gas, contents)
+        _add_pouch(pouch, grid, bowel, gas, contents, stool)
+    bubbles = ndimage.gaussian_filter(rng.standard_normal(grid.shape, dtype=np.float32), 0.7)
+    contents -= np.float32(STOOL_HU) * stool * np.clip(bubbles / bubbles.std(), 0, 2) ** 2
     bladder = _bladder(subject, axes)
     vessels = np.full(grid.shape, FAR)
     for start, end, radii in vessel_pieces(subject):
@@ -170,7 +177,7 @@ def _colon(course: NDArray, radius: float, gassy: float, rng: np.random.Generato
     """Haustra, one beside the other, along a course; gas comes in stretches."""
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(course, axis=0), axis=1))]
     places = np.arange(0, length[-1], 0.95 * radius)
-    wave = rng.uniform(0, 2 * np.pi)
+    wave, stool = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.3)
     pouches = []
     for place in places:
         center = np.array([np.interp(place, length, column) for column in course.T])
@@ -178,14 +185,15 @@ def _colon(course: NDArray, radius: float, gassy: float, rng: np.random.Generato
         fill = 0.5 + 0.5 * np.sin(place / 34 + wave) + rng.normal(0, 0.2)
         size = radius * rng.uniform(0.85, 1.15) * (0.75 + 0.5 * fill * gassy)
         level = center[1] + size * (1.3 - 2.6 * gassy * max(fill, 0) - (0.1 if gassy else -1))
-        pouches.append(Pouch(center, size * rng.uniform(0.9, 1.1, 3), level, rng.uniform(10, 60)))
+        radii, hu = size * rng.uniform(0.9, 1.1, 3), rng.uniform(10, 60)
+        pouches.append(Pouch(center, radii, level, hu, float(np.clip(stool - 0.4 * fill, 0, 1))))
     return pouches
 
 
 def _loop(center: NDArray, gassy: float, rng: np.random.Generator) -> list[Pouch]:
     """A short bent piece of small bowel."""
     direction, radius = rng.normal(size=3), rng.uniform(8, 14)
-    full = rng.random() < 0.28 * gassy
+    full = rng.random() < 0.45 * gassy
     pouches = []
     for _ in range(int(rng.integers(3, 8))):
         direction = direction + 0.7 * rng.normal(size=3)
@@ -195,13 +203,16 @@ def _loop(center: NDArray, gassy: float, rng: np.random.Generator) -> list[Pouch
     return pouches
 
 
-def _add_pouch(pouch: Pouch, grid: Grid, bowel: NDArray, gas: NDArray, contents: NDArray) -> None:
+def _add_pouch(
+    pouch: Pouch, grid: Grid, bowel: NDArray, gas: NDArray, contents: NDArray, stool: NDArray
+) -> None:
     box = grid.box(pouch.center_ras_mm, float(pouch.radii_mm.max()) + 6)
     if box is None:
         return
     axes = grid.axes_mm(box)
     distance = ellipsoid(axes, pouch.center_ras_mm, pouch.radii_mm)
     above = np.float32(pouch.gas_above_mm) - axes[1]
+    stool[box] = np.where(distance < bowel[box], np.float32(pouch.stool), stool[box])
     contents[box] = np.where(distance < bowel[box], np.float32(pouch.hu), contents[box])
     bowel[box] = np.minimum(bowel[box], distance)
     gas[box] = np.minimum(gas[box], np.maximum(distance + WALL_MM, above))
