@@ -89,9 +89,9 @@ class Envelope:
         x, y, z = axes
         across = np.abs(x)
         line = np.float32(6) + np.float32(0.42) * np.maximum(across - 20, 0)
-        deep = np.float32(2 + 0.75 * max(self.fat_mm - 16, 0))
+        deep = np.float32(2 + 0.45 * max(self.fat_mm - 18, 0))
         front = np.clip((y - 5) / 40, 0, 1) * np.clip((135 - across) / 40, 0, 1)
-        return deep * front * np.exp(-(((z - line) / 7) ** 2))
+        return deep * front * np.exp(-(((z - line) / 9) ** 2))
 
 
 def _section(x: NDArray, y: NDArray, width: NDArray, depth: NDArray) -> NDArray:

@@ -7,11 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.anatomy.grids import Grid
 from XraySynthLib.anatomy.parts import Bone
-from XraySynthLib.anatomy.primitives import capsule, coverage
+from XraySynthLib.anatomy.primitives import ball, capsule, coverage
 from XraySynthLib.anatomy.subject import Subject
 from XraySynthLib.anatomy.tissues import HU, Label
 from XraySynthLib.anatomy.viscera import vessel_pieces
 
+CUP_MM, LINER_HU = 4.0, -60.0  # titanium shell, polyethylene
 Piece = tuple[ArrayLike, ArrayLike, tuple[float, float]]
 
 
@@ -61,6 +62,8 @@ def add_table(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) ->
 def add_implants(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -> None:
     """Lay the implants over bone and soft tissue."""
     for name in subject.parameters.implants:
+        if name.startswith("stem"):
+            _add_cup(subject, -1.0 if name.endswith("left") else 1.0, grid, values, labels)
         for piece in implant_pieces(subject, name):
             painted = _paint(grid, values, piece, HU["metal"])
             if painted is not None:
@@ -81,8 +84,6 @@ def implant_pieces(subject: Subject, name: str) -> list[Piece]:
     for start, end, radii in places:
         start, end = subject.frames.place(femur, [(sign * s[0], *s[1:]) for s in (start, end)])
         pieces.append((start, end, radii))
-    if kind == "stem":
-        pieces += _cup(subject, femur, sign)
     return pieces
 
 
@@ -99,16 +100,22 @@ _NAIL = (
 )
 
 
-def _cup(subject: Subject, femur: Bone, sign: float) -> list[Piece]:
-    """A hemispherical shell about the head, as small balls on its sphere."""
+def _add_cup(subject: Subject, sign: float, grid: Grid, values: NDArray, labels: NDArray) -> None:
+    """A metal shell in the socket, its liner, and nothing left of the bony head."""
+    femur = Bone.LEFT_FEMUR if sign < 0 else Bone.RIGHT_FEMUR
     center, radius = subject.bones.head(femur)
-    opening = np.array([sign * 0.64, 0.25, -0.72])
-    n = np.arange(420)
-    height, turn = 1 - 2 * (n + 0.5) / 420, n * np.pi * (3 - np.sqrt(5))
-    flat = np.sqrt(1 - height**2)
-    points = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], axis=1)
-    kept = points[points @ opening < 0.05]
-    return [(p, p, (2.6, 2.6)) for p in center + (radius + 1.5) * kept]
+    box = grid.box([center], radius + CUP_MM + 2 * grid.spacing_mm)
+    if box is None:
+        return
+    axes = grid.axes_mm(box)
+    opening = np.array([sign * 0.64, 0.25, -0.72], dtype=np.float32)
+    beyond = sum(a * o for a, o in zip(axes, opening, strict=True)) - np.float32(center @ opening)
+    from_center = ball(axes, center, 0)
+    shell = np.abs(from_center - np.float32(radius + CUP_MM / 2)) - np.float32(CUP_MM / 2)
+    for distance, hu in ((from_center - np.float32(radius), LINER_HU), (shell, HU["metal"])):
+        share = coverage(np.maximum(distance, beyond), grid.spacing_mm)
+        values[box] += share * (np.float32(hu) - values[box])
+    labels[box][share > 0.5] = Label.IMPLANT
 
 
 def _sacroiliac_screws(subject: Subject) -> list[Piece]:

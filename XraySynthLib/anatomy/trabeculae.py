@@ -83,7 +83,7 @@ def hemipelvis_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     joint = np.exp(-(((mean_points - [0, -55, 70]) * [0, 1, 1]) ** 2).sum(1) / 2 / 24**2)
     lines = _pelvic_lines(mean_points, table)
     base = 60 + 230 * roof + 110 * joint
-    return base + (75 + 50 * roof) * lines + 42 * grain(table, tuple(mean_points.T / 1.7))
+    return base + (55 + 45 * roof) * lines + 48 * grain(table, tuple(mean_points.T / 1.7))
 
 
 def sacrum_hu(mean_points: NDArray, table: NDArray) -> NDArray:
