@@ -89,7 +89,7 @@ def main() -> None:
     from matplotlib.figure import Figure
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("subject-variety.png"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".png"))
     parser.add_argument("--count", type=int, default=200)
     options = parser.parse_args()
     subjects = [sample_subject((0, index)) for index in range(options.count)]

@@ -41,8 +41,8 @@ VIEWS = (
 )
 """Name, primary_deg, secondary_deg."""
 N_SUBJECTS = 2
-SUBJECT_VIEWS = ("ap", "outlet", "judet-obturator-left")
-SUBJECT_GRID = ((160, 104, 168), 2.2)
+SUBJECT_VIEWS = ("ap", "judet-obturator-left", "judet-obturator-right")
+SUBJECT_GRID = ((176, 112, 176), 2.2)
 """Voxels (K, J, I) and their edge, mm: the whole width of the body."""
 INTRINSICS = Intrinsics(
     source_to_detector_mm=1200.0,
