@@ -34,8 +34,8 @@ class SubjectParameters:
     Attributes:
         shape_scores: Up to 19 standard deviations of the shape model's modes.
         local_variation: Factor on the local displacement of the surfaces; 0 for none.
-        sex: Sets what `sample_parameters` draws; the rendering reads it for the viscera.
-        age_years: Reads on plaques and texture.
+        sex: Sets what `sample_parameters` draws, the waist and the pelvic organs.
+        age_years: Sets what `sample_parameters` draws; from 45 on there are phleboliths.
         bone_quality: Trabecular density and cortical thickness; 1 is a healthy adult of 40.
         left_hip: Pose of the left femur against the patient's axes.
         right_hip: Pose of the right femur.

@@ -139,7 +139,7 @@ def _write_label(labels: NDArray, most: NDArray, mask: NDArray, share: NDArray, 
 
 
 def _scan(subject: Subject, grid: Grid, values: NDArray) -> None:
-    """Add the scanner's correlated noise; stronger in fat people, in the middle of the body."""
+    """Add the scanner's noise, correlated over neighbours as a soft kernel leaves it."""
     rng = np.random.default_rng((subject.parameters.texture_seed, 5))
     noise = rng.standard_normal(grid.shape, dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, 0.55, truncate=3)

@@ -3,7 +3,7 @@
 The asset names no sex. So a subject's scores are shifted, as little as will do, until subpubic
 angle and femoral head differ from the model's mean as the sexes' published means differ from the
 mean of both: angle +-9 degrees, head diameter -+2.2 mm (Igbigbi & Nanono-Igbigbi 2003; Asala 2001).
-Half the shift is applied: the mean's spread already holds both sexes.
+Only part of the shift (`APPLIED`) is made: the scores' spread already holds both sexes.
 """
 
 from functools import lru_cache
