@@ -70,7 +70,9 @@ def _run(verb: str, words: list[str]) -> int:
         print(json.dumps({"verb": verb, **options}, indent=2))
         return DONE
     result = workflow.run(config)
-    if config.progress != "json":
+    if config.progress == "json":
+        print(json.dumps({"result": str(result)}))
+    else:
         print(f"Wrote {result}" if isinstance(result, Path) else result)
     return DONE
 

@@ -121,7 +121,7 @@ class TestDemo:
         outcome = xraysynth("demo", "--output", output, "--progress", "json", "--seed", 4)
         assert (outcome.code, outcome.err) == (0, "")
         lines = [json.loads(line) for line in outcome.out.splitlines()]
-        assert lines[-1] == {"stage": "demo", "done": 12, "total": 12} and len(lines) == 13
+        assert lines[-2] == {"stage": "demo", "done": 12, "total": 12} and len(lines) == 14
         assert (output / "contact-sheet.png").stat().st_size > 10_000
         report = (output / "report.html").read_text("utf-8")
         assert "2 of 2" in report and "contact-sheet.png" in report and "not for clinical" in report

@@ -25,7 +25,8 @@ def run(xraysynth, patient):
 
     def run(*words, ct="ct.nii.gz", output="out"):
         given = ("--ct", patient / ct, "--output", patient / output)
-        return xraysynth("project", *given, *DETECTOR, *words)
+        detector = () if "--view" in words else DETECTOR  # a View has its own
+        return xraysynth("project", *given, *detector, *words)
 
     return run
 
@@ -172,6 +173,8 @@ class TestView:
         (patient / "view.json").write_text("{}")
         failed(run("--preset", "ap", "--roll-deg", 0), 2, "not by angles and --preset")
         failed(run("--view", patient / "view.json", "--preset", "ap"), 2, "--preset and --view")
+        words = ("--view", patient / "view.json", "--shape-px", 9, 9)
+        failed(run(*words), 2, "leave --shape-px out")
         words = ("--transform", patient / "view.json", "--isocenter-ras-mm", 0, 0, 0)
         failed(run(*words), 2, "leave --isocenter-ras-mm out")
 
@@ -276,9 +279,10 @@ class TestSeeds:
 
 
 class TestProgress:
-    def test_json_lines(self, run):
+    def test_json_lines(self, run, patient):
         lines = [json.loads(line) for line in run("--progress", "json").out.splitlines()]
-        assert lines == [{"stage": "project", "done": n, "total": 4} for n in range(5)]
+        assert lines[:-1] == [{"stage": "project", "done": n, "total": 4} for n in range(5)]
+        assert lines[-1] == {"result": str(patient / "out")}
 
     def test_none(self, run, patient):
         assert run("--progress", "none").out == f"Wrote {patient / 'out'}\n"

@@ -17,6 +17,9 @@ from XraySynthLib.workflows.config import VerbConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
 
 
+DETECTOR_OPTIONS = ("source_to_detector_mm", "pixel_spacing_mm", "shape_px", "mirrored")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProjectConfig(VerbConfig):
     """Project a CT to an X-ray.
@@ -126,6 +129,12 @@ def check_inputs(config: ProjectConfig) -> None:
         raise UsageError(f"--window must be two numbers, the lower first, got {config.window}.")
     if not math.isfinite(config.detail):
         raise UsageError(f"--detail must be a number, got {config.detail}.")
+    if config.view is not None:
+        geometry = ("isocenter_ras_mm", "source_to_isocenter_mm", *DETECTOR_OPTIONS)
+        for name in geometry:
+            if getattr(config, name) != getattr(ProjectConfig, name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--view holds the whole geometry; leave --{option} out.")
     if config.label_values and config.labels is None:
         raise UsageError("--label-values needs --labels.")
     if config.transform is not None and config.isocenter_ras_mm is not None:
@@ -146,12 +155,7 @@ def check_inputs(config: ProjectConfig) -> None:
 
 def intrinsics_of(config: ProjectConfig) -> Intrinsics:
     """The detector that the options describe."""
-    return Intrinsics(
-        source_to_detector_mm=config.source_to_detector_mm,
-        pixel_spacing_mm=config.pixel_spacing_mm,  # type: ignore[arg-type]
-        shape_px=config.shape_px,
-        mirrored=config.mirrored,
-    )
+    return Intrinsics(**{name: getattr(config, name) for name in DETECTOR_OPTIONS})
 
 
 def exposure_of(config: ProjectConfig) -> Exposure:
