@@ -16,7 +16,6 @@ from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm, vi
 from XraySynthLib.workflows.config import VerbConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
 
-
 DETECTOR_OPTIONS = ("source_to_detector_mm", "pixel_spacing_mm", "shape_px", "mirrored")
 
 
