@@ -1,0 +1,100 @@
+"""Fit the six held-out people from label maps at 2.5 mm; landmark errors to a CSV.
+
+    python Testing/benchmark/fit_held_out.py [OUTPUT.csv]
+
+Truth: the landmarks on the person's own surface. Each person is turned up to 12 degrees about
+each axis, shifted, and stands with other hips (flexion -5..35, abduction -5..20, rotation +-25
+degrees). Cases: whole bones (femurs end with the grid); the iliac wings cut off from above; the
+volume's border through the left hemipelvis; one hemipelvis missing; femurs missing. When cut,
+only landmarks whose bone was seen count as `seen`; the others are predictions.
+"""
+
+import csv
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from XraySynthLib.anatomy.fit import fit_labels
+from XraySynthLib.anatomy.hips import HipPose
+from XraySynthLib.anatomy.landmarks import landmarks_of
+from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
+from XraySynthLib.anatomy.voxels import bone_labels
+
+SPACING_MM = 2.5
+GRID = (150, 120, 160)
+CORNER_MM = np.array([-200.0, -150.0, -150.0])
+
+
+def posed_person(index: int) -> tuple[PelvisShape, NDArray]:
+    """A held-out person lying somewhere, and the shift of the body, RAS, mm."""
+    generator = np.random.default_rng(index)
+    poses = [
+        HipPose(generator.uniform(-5, 35), generator.uniform(-5, 20), generator.uniform(-25, 25))
+        for _ in range(2)
+    ]
+    person = load_shape_model().person(index).with_hips(*poses)
+    turn = Rotation.from_euler("xyz", generator.uniform(-12, 12, 3), degrees=True).as_matrix()
+    shift = generator.uniform(-30, 30, 3)
+    return PelvisShape(person.vertices_ras_mm @ turn.T + shift, person.femur_turns), shift
+
+
+def cut(labels: NDArray, case: str) -> tuple[NDArray, NDArray]:
+    """Take parts away; returns labels and the first voxel (k, j, i) that is left of the grid."""
+    first = np.zeros(3, dtype=int)
+    if case == "wings cut":
+        middle = int((100 - CORNER_MM[2]) / SPACING_MM)
+        labels = labels[:middle]
+    elif case == "left side cut":  # the border runs through the left wing and ramus
+        first[2] = int((-75 - CORNER_MM[0]) / SPACING_MM)
+        labels = labels[:, :, first[2] :]
+    elif case == "right hemipelvis missing":
+        labels = np.where(labels == Bone.RIGHT_HEMIPELVIS, 0, labels)
+    elif case == "no femurs":
+        labels = np.where(labels >= Bone.LEFT_FEMUR, 0, labels)
+    return labels, first
+
+
+CASES = ("whole", "wings cut", "left side cut", "right hemipelvis missing", "no femurs")
+
+
+def main(output: Path) -> None:
+    """Fit and write."""
+    errors: dict[tuple[str, bool], list[float]] = {}
+    with output.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "person", "landmark", "error_mm", "seen", "fit_s"])
+        for index in load_shape_model().held_out:
+            person, shift = posed_person(index)
+            ras_from_ijk = np.diag([SPACING_MM] * 3 + [1.0])
+            ras_from_ijk[:3, 3] = CORNER_MM + shift
+            whole = bone_labels(person, ras_from_ijk, GRID)
+            truth = landmarks_of(person).points_ras_mm
+            for case in CASES:
+                labels, first = cut(whole, case)
+                matrix = ras_from_ijk.copy()
+                matrix[:3, 3] += SPACING_MM * first[::-1]
+                start = time.perf_counter()
+                fit = fit_labels(labels, matrix, "deepfluoro")
+                seconds = time.perf_counter() - start
+                distances = np.linalg.norm(fit.landmarks.points_ras_mm - truth, axis=1)
+                for name, error, seen in zip(
+                    fit.landmarks.names, distances, fit.landmark_seen, strict=True
+                ):
+                    writer.writerow(
+                        [case, index, name, f"{error:.2f}", int(seen), f"{seconds:.1f}"]
+                    )
+                    errors.setdefault((case, bool(seen)), []).append(float(error))
+                file.flush()
+    for (case, seen), values in sorted(errors.items()):
+        median, tail = np.percentile(values, [50, 95])
+        kind = "seen" if seen else "predicted"
+        print(f"{case}, {kind}: {len(values)}, median {median:.2f} mm, 95% {tail:.2f} mm")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "Testing/benchmark/fit_held_out.csv"))

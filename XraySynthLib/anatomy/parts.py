@@ -1,0 +1,66 @@
+"""The bones of the model, by the label ids of DeepFluoro, and other makers' ids for them."""
+
+from enum import IntEnum
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Bone(IntEnum):
+    """Bones that the shape model has; the value is DeepFluoro's label id.
+
+    DeepFluoro's 3 (vertebrae) is not in the model. Its 4 is the upper sacrum; here the sacrum.
+    """
+
+    LEFT_HEMIPELVIS = 1
+    RIGHT_HEMIPELVIS = 2
+    SACRUM = 4
+    LEFT_FEMUR = 5
+    RIGHT_FEMUR = 6
+
+
+_BONES = tuple(Bone)
+# Rows in the order of `Bone`. TotalSegmentator: v2, task "total" (map_to_binary.class_map).
+# MAISI: NV-Generate-CT's label dictionary.
+LABEL_IDS = MappingProxyType(
+    {
+        "deepfluoro": MappingProxyType(dict(zip(_BONES, (1, 2, 4, 5, 6), strict=True))),
+        "totalsegmentator": MappingProxyType(dict(zip(_BONES, (77, 78, 25, 75, 76), strict=True))),
+        "maisi": MappingProxyType(dict(zip(_BONES, (95, 96, 97, 93, 94), strict=True))),
+    }
+)
+
+MAX_DEEPFLUORO_ID = 7
+
+
+def recognise_label_ids(labels: NDArray) -> str:
+    """Say whose ids a label map uses.
+
+    One maker's hips are another's ribs: among makers whose hips are there, the one whose five
+    bones fill most voxels is believed. DeepFluoro's small ids are organs elsewhere, so it is
+    believed only where no id is above 7.
+
+    Args:
+        labels: Any shape, integers, none negative.
+
+    Returns:
+        A key of `LABEL_IDS`.
+
+    Raises:
+        ValueError: If neither hip bone has a known id.
+    """
+    counts = dict(
+        zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True)
+    )
+    sizes = {}
+    for maker, ids in LABEL_IDS.items():
+        hips = ids[Bone.LEFT_HEMIPELVIS] in counts or ids[Bone.RIGHT_HEMIPELVIS] in counts
+        if hips and (maker != "deepfluoro" or max(counts) <= MAX_DEEPFLUORO_ID):
+            sizes[maker] = sum(counts.get(label, 0) for label in ids.values())
+    if not sizes:
+        raise ValueError(
+            "The label map has no hip bone under an id of DeepFluoro, TotalSegmentator or MAISI; "
+            "say whose ids it uses."
+        )
+    return max(sizes, key=sizes.__getitem__)
