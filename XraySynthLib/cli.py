@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _say(error)
         return USAGE
-    except (XraySynthError, ValueError, OSError, MemoryError) as error:
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}." if error.filename else error)
+        return FAILED
+    except (XraySynthError, ValueError, MemoryError) as error:
         _say(error)
         return FAILED
     except KeyboardInterrupt:
@@ -71,7 +78,9 @@ def _run(verb: str, words: list[str]) -> int:
         print(json.dumps({"verb": verb, **options}, indent=2))
         return DONE
     result = workflow.run(config)
-    if config.progress != "json":
+    if config.progress == "json":
+        print(json.dumps({"result": str(result)}))
+    else:
         print(f"Wrote {result}" if isinstance(result, Path) else result)
     return DONE
 
@@ -91,6 +100,7 @@ def _parse(config_class: type, verb: str, words: list[str]) -> Any:
         if values.pop("verb", verb) != verb:
             raise UsageError(f"The config file {config_file} is for another verb than {verb}.")
         check_option_names(config_class, values, config_file)
+        values = _without_overruled(values, words, getattr(config_class, "EXCLUSIVE", ()))
         from_file = _as_words(values)
     said = io.StringIO()
     try:
@@ -128,6 +138,17 @@ def _without_config_file(words: list[str]) -> tuple[list[str], Path | None]:
         if word.startswith("--config="):
             return words[:position] + words[position + 1 :], Path(word.partition("=")[2])
     return words, None
+
+
+def _without_overruled(
+    values: dict[str, Any], words: list[str], groups: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """Drop from a config file what the command line says in another, exclusive way."""
+    said = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in words}
+    if not any(said & set(group) for group in groups):
+        return values
+    overruled = {name for group in groups if not said & set(group) for name in group}
+    return {name: value for name, value in values.items() if name not in overruled}
 
 
 def _as_words(values: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Silence for C libraries that print to standard error themselves."""
 
+import atexit
 import contextlib
 import os
 import threading
@@ -30,6 +31,16 @@ def quiet_stderr() -> Iterator[None]:
             if _depth == 0 and _saved >= 0:
                 os.dup2(_saved, 2)
                 os.close(_saved)
+
+
+def quiet_exit() -> None:
+    """Silence file descriptor 2 when the process ends.
+
+    HDF5 does not forget a damaged file, and complains of it once more from its own exit handler,
+    which runs after Python's.
+    """
+    atexit.unregister(_silence)
+    atexit.register(_silence)
 
 
 def _silence() -> int:

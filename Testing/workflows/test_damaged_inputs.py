@@ -5,8 +5,10 @@ As a script it runs a larger campaign and prints a table: `python test_damaged_i
 
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+import XraySynthLib
 from XraySynthLib.data import Volume
 from XraySynthLib.data.formats import read_sample, read_volume, write_labels
 from XraySynthLib.errors import UnreadableFileError
@@ -129,6 +132,32 @@ def an_image(case: Case, values: np.ndarray, name: str | None = None, **changes:
 
 def a_ct(case: Case) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(case.good("ct.nii.gz")))).astype(np.float32)
+
+
+def ct_header_lies(case: Case) -> None:
+    """A header of packed data that states another size or kind: ITK would leave memory unset."""
+    name, old, new = LIES[case.random.integers(len(LIES))]
+    data = case.good(name).read_bytes()
+    assert old in data
+    case.file("ct", name, data.replace(old, new, 1))
+
+
+LIES = (
+    ("ct.mha", b"DimSize = 24 22 20", b"DimSize = 24 22 29"),
+    ("ct.mha", b"DimSize = 24 22 20", b"DimSize = 24 22 10"),
+    ("ct.mha", b"MET_SHORT", b"MET_INT"),
+    ("ct.mha", b"CompressedDataSize = ", b"CompressedDataSize = 1"),
+    ("ct.mha", b"CompressedDataSize = ", b"CompressedDataSize = -"),
+    ("ct.mha", b"CompressedDataSize", b"CompressedDataSixe"),
+    ("ct.nrrd", b"sizes: 24 22 20", b"sizes: 24 22 29"),
+    ("ct.nrrd", b"sizes: 24 22 20", b"sizes: 24 22 10"),
+    ("ct.nrrd", b"type: short", b"type: int8"),
+    ("ct.nrrd", b"encoding: gzip", b"encoding: ascii"),
+    ("raw.nrrd", b"encoding: raw", b"encoding: hex"),
+    ("raw.nrrd", b"encoding: raw", b"encoding: gzip"),
+    ("raw.nrrd", b"sizes: 24 22 20", b"sizes: 24 22 29"),
+    ("raw.mha", b"DimSize = 24 22 20", b"DimSize = 24 22 29"),
+)
 
 
 def ct_not_finite(case: Case) -> None:
@@ -415,14 +444,15 @@ def config_file(case: Case) -> None:
 
 
 KINDS = {
-    ct_truncated: 60, ct_header_flipped: 70, ct_body_flipped: 50, ct_not_finite: 12,
-    ct_wrong_shape: 20, ct_empty: 6, ct_wrong_type: 32, ct_not_hu: 14, ct_absurd_grid: 24,
-    transform_values: 28, transform_bytes: 28, view_fields: 70, view_bytes: 24, landmarks: 30,
-    labels: 28, option: 80, two_views: 4, out_of_sight: 10, config_file: 14,
+    ct_truncated: 60, ct_header_lies: 24, ct_header_flipped: 60, ct_body_flipped: 50,
+    ct_not_finite: 12, ct_wrong_shape: 20, ct_empty: 6, ct_wrong_type: 32, ct_not_hu: 14,
+    ct_absurd_grid: 24, transform_values: 28, transform_bytes: 28, view_fields: 70,
+    view_bytes: 24, landmarks: 30, labels: 28, option: 80, two_views: 4, out_of_sight: 10,
+    config_file: 14,
 }  # fmt: skip
 """Kind of damage -> its share of the cases."""
 ALWAYS_REFUSED = (
-    ct_truncated, ct_not_finite, ct_wrong_shape, ct_empty, ct_wrong_type, ct_not_hu,
+    ct_truncated, ct_header_lies, ct_not_finite, ct_wrong_shape, ct_empty, ct_wrong_type, ct_not_hu,
     two_views, out_of_sight, config_file,
 )  # fmt: skip
 
@@ -561,6 +591,23 @@ def test_damage_ends_in_one_sentence_or_a_right_image(kind, good_folder, in_proc
     assert not problems, "\n".join(problems)
     assert counts["refused"] > 0
     print(f"{kind.__name__}: {counts['refused']} refused, {counts['done']} done")
+
+
+def test_a_damaged_transform_is_one_sentence_when_the_process_has_ended(good_folder):
+    """HDF5 speaks once more from its own exit handler."""
+    data = (good_folder / "carm.h5").read_bytes()
+    damaged = good_folder / "damaged.h5"
+    damaged.write_bytes(data[: len(data) * 2 // 3])
+    case = Case(good_folder / "case", np.random.default_rng(0), {"transform": damaged})
+    done = subprocess.run(
+        [sys.executable, "-m", "XraySynthLib", *words_of(case, good_folder / "output")],
+        env={**os.environ, "PYTHONPATH": str(Path(XraySynthLib.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "damaged.h5" in done.stderr and len(done.stderr) < MAX_SENTENCE
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ def run(xraysynth, patient):
 
     def run(*words, ct="ct.nii.gz", output="out"):
         given = ("--ct", patient / ct, "--output", patient / output)
-        return xraysynth("project", *given, *DETECTOR, *words)
+        detector = () if "--view" in words else DETECTOR  # a View has its own
+        return xraysynth("project", *given, *detector, *words)
 
     return run
 
@@ -52,7 +53,7 @@ class TestFiles:
         names = {path.name for path in (patient / "out").iterdir()}
         assert names == {"sample.json", "xray.tiff", "xray.png", "labels.png"}
         sample = read_sample(patient / "out")
-        assert sample.key == sample.provenance.subject == "ct"
+        assert sample.key == sample.provenance.subject == patient.resolve().name  # a ct.nii.gz
         assert sample.provenance.kind == "simulated" and sample.provenance.seed == (0, 0)
         assert sample.provenance.config["ct"] == str(patient / "ct.nii.gz")
         assert sample.xray.quantity is Quantity.LINE_INTEGRAL
@@ -170,8 +171,10 @@ class TestView:
 
     def test_more_than_one_way_is_refused(self, run, patient, failed):
         (patient / "view.json").write_text("{}")
-        failed(run("--preset", "ap", "--roll-deg", 0), 2, "not by angles and --preset")
+        failed(run("--preset", "ap", "--primary-deg", 0), 2, "not by angles and --preset")
         failed(run("--view", patient / "view.json", "--preset", "ap"), 2, "--preset and --view")
+        words = ("--view", patient / "view.json", "--shape-px", 9, 9)
+        failed(run(*words), 2, "leave --shape-px out")
         words = ("--transform", patient / "view.json", "--isocenter-ras-mm", 0, 0, 0)
         failed(run(*words), 2, "leave --isocenter-ras-mm out")
 
@@ -276,9 +279,10 @@ class TestSeeds:
 
 
 class TestProgress:
-    def test_json_lines(self, run):
+    def test_json_lines(self, run, patient):
         lines = [json.loads(line) for line in run("--progress", "json").out.splitlines()]
-        assert lines == [{"stage": "project", "done": n, "total": 4} for n in range(5)]
+        assert lines[:-1] == [{"stage": "project", "done": n, "total": 4} for n in range(5)]
+        assert lines[-1] == {"result": str(patient / "out")}
 
     def test_none(self, run, patient):
         assert run("--progress", "none").out == f"Wrote {patient / 'out'}\n"
@@ -288,9 +292,9 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("words", "code", "said"),
         [
-            (("--kvp", "65"), 1, "65 kVp"),
+            (("--kvp", "65"), 2, "65 kVp"),
             (("--kvp", "x"), 2, "--kvp"),
-            (("--preset", "sideways"), 1, "no view preset 'sideways'"),
+            (("--preset", "sideways"), 2, "no view preset 'sideways'"),
             (("--colour", "red"), 2, "--colour"),
             (("--quantity", "hu"), 2, "--quantity"),
             (("--shape-px", "9"), 2, "--shape-px"),
@@ -299,15 +303,29 @@ class TestFailures:
             (("--window", "3", "3"), 2, "--window"),
             (("--window", "50", "60"), 1, "--window"),
             (("--detail", "nan"), 2, "--detail"),
-            (("--shape-px", "1000000", "1000000"), 1, "shape_px"),
+            (("--shape-px", "1000000", "1000000"), 2, "shape_px"),
             (("--isocenter-ras-mm", "4000", "0", "0"), 1, "check the isocentre"),
-            (("--source-to-isocenter-mm", "1020"), 1, "source_to_isocenter_mm"),
-            (("--blur-mm", "1e9"), 1, "blur_mm"),
+            (("--source-to-isocenter-mm", "1020"), 2, "source_to_isocenter_mm"),
+            (("--blur-mm", "1e9"), 2, "blur_mm"),
         ],
     )
     def test_options(self, run, patient, failed, words, code, said):
         failed(run(*words), code, said)
         assert not (patient / "out").exists()
+
+    def test_the_command_line_overrules_the_view_of_a_config_file(self, run, patient):
+        (patient / "config.json").write_text('{"primary_deg": 30, "kvp": 70}')
+        assert run("--config", patient / "config.json", "--preset", "pa").code == 0
+        config = read_sample(patient / "out").provenance.config
+        assert (config["preset"], config["primary_deg"], config["kvp"]) == ("pa", None, 70)
+
+    def test_a_subject_may_be_named(self, run, patient):
+        assert run("--subject", "P:7").code == 0
+        assert read_sample(patient / "out").provenance.subject == "P_7"
+
+    def test_a_device_that_is_not_there(self, run, failed):
+        failed(run("--device", "banana"), 2, "--device")
+        failed(run("--device", "cuda:99", "--engine", "torch"), 1, "cuda:99")
 
     def test_required_options(self, xraysynth, failed):
         failed(xraysynth("project"), 2, "--ct")
@@ -374,7 +392,7 @@ class TestFailures:
 
     def test_a_failure_before_writing_leaves_the_last_sample_whole(self, run, patient, failed):
         assert run().code == 0
-        failed(run("--kvp", 65), 1, "kVp")
+        failed(run("--isocenter-ras-mm", 4000, 0, 0), 1, "isocentre")
         assert read_sample(patient / "out").provenance.config["kvp"] == 90
 
     def test_a_long_message_is_cut(self, run, patient, failed):

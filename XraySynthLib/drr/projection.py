@@ -25,10 +25,10 @@ class Engine(Protocol):
         ...
 
 
-_prepared: WeakKeyDictionary[Materials, dict[str, Engine]] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[Materials, dict[tuple[str, str], Engine]] = WeakKeyDictionary()
 
 
-def prepare(materials: Materials, engine: str = "numba") -> Engine:
+def prepare(materials: Materials, engine: str = "numba", device: str = "auto") -> Engine:
     """Make materials ready for an engine; asked for again, the same object comes back.
 
     Raises:
@@ -38,12 +38,12 @@ def prepare(materials: Materials, engine: str = "numba") -> Engine:
     if engine not in ENGINES:
         raise ValueError(f"Unknown engine {engine!r}; the engines are {', '.join(ENGINES)}.")
     engines = _prepared.setdefault(materials, {})
-    if engine not in engines:
-        engines[engine] = _new_engine(materials, engine)
-    return engines[engine]
+    if (engine, device) not in engines:
+        engines[engine, device] = _new_engine(materials, engine, device)
+    return engines[engine, device]
 
 
-def _new_engine(materials: Materials, engine: str) -> Engine:
+def _new_engine(materials: Materials, engine: str, device: str) -> Engine:
     try:
         if engine == "numba":
             from XraySynthLib.drr.engines.numba_joseph import NumbaJoseph
@@ -52,7 +52,7 @@ def _new_engine(materials: Materials, engine: str) -> Engine:
         if engine == "torch":
             from XraySynthLib.drr.engines.torch_joseph import TorchJoseph
 
-            return TorchJoseph(materials)
+            return TorchJoseph(materials, device)
         from XraySynthLib.drr.engines.deepdrr_process import DeepDrrProcess
 
         return DeepDrrProcess(materials)
@@ -62,13 +62,16 @@ def _new_engine(materials: Materials, engine: str) -> Engine:
         ) from error
 
 
-def project(materials: Materials, view: View, engine: str = "numba") -> NDArray:
+def project(
+    materials: Materials, view: View, engine: str = "numba", device: str = "auto"
+) -> NDArray:
     """Integrate each material along the rays of a view.
 
     Args:
         materials: The densities; all space outside their grid is air.
         view: The view.
         engine: "numba" (CPU), "torch" (differentiable) or "deepdrr" (NVIDIA).
+        device: Where the torch engine runs: "auto", "cpu", "cuda", "cuda:1", "mps".
 
     Returns:
         (M, rows, columns) float32 area density, g/cm2.
@@ -77,7 +80,7 @@ def project(materials: Materials, view: View, engine: str = "numba") -> NDArray:
         ValueError: If the source stands inside the patient, or no ray meets the volume.
         EngineError: If the engine cannot run here.
     """
-    area_density = prepare(_before_detector(materials, view), engine).project(view)
+    area_density = prepare(_before_detector(materials, view), engine, device).project(view)
     if not area_density.any():
         middle = (np.array(materials.density_g_per_cm3.shape[:0:-1]) - 1) / 2
         center_ras_mm = transform_points(materials.ras_from_ijk, middle[None])

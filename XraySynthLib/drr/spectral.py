@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from XraySynthLib.drr.attenuation import mass_attenuation
-from XraySynthLib.drr.spectrum import Spectrum
+from XraySynthLib.drr.spectrum import Spectrum, load_spectrum
 
 TABLE_UNIT_G_PER_CM2 = 0.005
 TABLE_SHAPE = (127, 91)
@@ -70,8 +70,6 @@ def exact_line_integral(
 @lru_cache(maxsize=16)
 def _table(names: tuple[str, str], kvp: int) -> NDArray:
     """(127, 91) line integral over the area densities of two materials."""
-    from XraySynthLib.drr.spectrum import load_spectrum
-
     axes = [np.arange(n) ** 2 * TABLE_UNIT_G_PER_CM2 for n in TABLE_SHAPE]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     return exact_line_integral(grid, names, load_spectrum(kvp))

@@ -157,8 +157,9 @@ class View:
             "mirrored",
         }
         if set(fields) != names:
-            missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
-            raise ValueError(f"A view's fields are wrong: missing {missing}, unknown {unknown}.")
+            wrong = [f"no {name}" for name in sorted(names - set(fields))]
+            wrong += [f"the unknown {name!r}" for name in sorted(set(fields) - names)]
+            raise ValueError(f"A view's fields are wrong: there is {', '.join(wrong)}.")
         if not isinstance(fields["mirrored"], bool):
             raise ValueError(f"mirrored must be true or false, got {fields['mirrored']!r}.")
         values = dict(fields)

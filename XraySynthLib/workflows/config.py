@@ -1,6 +1,7 @@
 """What every verb's config has in common, and how a config comes from and goes to JSON."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -18,7 +19,7 @@ class VerbConfig:
 
     Attributes:
         seed: Seeds all that is drawn at random.
-        device: Where networks run: auto, cpu, cuda, cuda:1, mps.
+        device: Where torch runs: auto, cpu, cuda, cuda:1, mps.
         progress: A bar on a terminal, JSON lines on standard output, or nothing.
         dry_run: Check the input and print what would be done; write nothing.
     """
@@ -27,6 +28,10 @@ class VerbConfig:
     device: str = "auto"
     progress: Progress = "auto"
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UsageError(f"--device is auto, cpu, cuda, cuda:1 or mps, not {self.device!r}.")
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

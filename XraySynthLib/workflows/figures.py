@@ -50,6 +50,9 @@ def _letters(direction_ras: np.ndarray) -> str:
 
 def draw_panel(axes: "Axes", panel: Panel) -> None:
     """Draw one picture into matplotlib axes."""
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=1.5, foreground="black")]
     rows, columns = panel.xray.values.shape
     axes.imshow(panel.xray.values, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
     seen = panel.landmarks.visible
@@ -66,9 +69,10 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
             fontsize=6,
             va="center",
             annotation_clip=True,
+            path_effects=outline,
         )
     if panel.xray.view is not None:
-        places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
+        places = ((0.02, 0.5), (0.98, 0.5), (0.12, 0.97), (0.12, 0.03))
         for letters, (x, y) in zip(side_letters(panel.xray.view), places, strict=True):
             axes.text(
                 x,
@@ -79,6 +83,7 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
                 fontsize=8,
                 ha="center",
                 va="center",
+                path_effects=outline,
             )
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

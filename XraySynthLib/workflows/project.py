@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
 from XraySynthLib.drr import FULL, PLAIN, Exposure
@@ -15,6 +16,9 @@ from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm, view_preset
 from XraySynthLib.workflows.config import VerbConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
+
+UNTELLING_NAMES = ("ct", "image", "img", "volume", "vol", "scan", "data", "dicom")
+DETECTOR_OPTIONS = ("source_to_detector_mm", "pixel_spacing_mm", "shape_px", "mirrored")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class ProjectConfig(VerbConfig):
         landmarks: Points to project: .mrk.json, .fcsv or .csv.
         labels: Label map on the CT's grid; its labels become masks.
         label_values: The labels wanted; all by default.
+        subject: Name of the patient, by which sets are split; by default the CT's file or folder.
         primary_deg: Positioner primary angle, +LAO.
         secondary_deg: Positioner secondary angle, +CRA.
         roll_deg: Roll about the beam.
@@ -52,11 +57,14 @@ class ProjectConfig(VerbConfig):
         detail: Fine detail added to xray.png, as a console does; 0 for none.
     """
 
+    EXCLUSIVE: ClassVar = (("primary_deg", "secondary_deg"), ("preset",), ("view",), ("transform",))
+
     ct: Path
     output: Path
     landmarks: Path | None = None
     labels: Path | None = None
     label_values: tuple[int, ...] = ()
+    subject: str | None = None
     primary_deg: float | None = None
     secondary_deg: float | None = None
     roll_deg: float | None = None
@@ -106,11 +114,14 @@ def check_inputs(config: ProjectConfig) -> None:
     """Refuse options that contradict each other and files that are not there, before any work.
 
     Raises:
-        UsageError: If more than one kind of view is given.
+        UsageError: If options contradict each other, or an exposure, a distance or a detector is
+            impossible.
         UnreadableFileError: If an input is missing.
-        ValueError: If an exposure, a distance or a detector is impossible.
+        UnreadableFileError: Or if the view, the transform or the landmarks cannot be read.
     """
-    angles = (config.primary_deg, config.secondary_deg, config.roll_deg)
+    angles = [config.primary_deg, config.secondary_deg]
+    if config.preset is None:  # a preset may be rolled
+        angles.append(config.roll_deg)
     ways = {
         "angles": any(angle is not None for angle in angles),
         "--preset": config.preset is not None,
@@ -126,6 +137,12 @@ def check_inputs(config: ProjectConfig) -> None:
         raise UsageError(f"--window must be two numbers, the lower first, got {config.window}.")
     if not math.isfinite(config.detail):
         raise UsageError(f"--detail must be a number, got {config.detail}.")
+    if config.view is not None:
+        geometry = ("isocenter_ras_mm", "source_to_isocenter_mm", *DETECTOR_OPTIONS)
+        for name in geometry:
+            if getattr(config, name) != getattr(ProjectConfig, name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--view holds the whole geometry; leave --{option} out.")
     if config.label_values and config.labels is None:
         raise UsageError("--label-values needs --labels.")
     if config.transform is not None and config.isocenter_ras_mm is not None:
@@ -135,23 +152,29 @@ def check_inputs(config: ProjectConfig) -> None:
             raise UnreadableFileError(f"{path} does not exist.")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; name a folder.")
-    exposure_of(config)
-    if config.preset is not None:
-        view_preset(config.preset)
-    if config.view is None:
-        view_from_carm(
-            CArmPose(source_to_isocenter_mm=config.source_to_isocenter_mm), intrinsics_of(config)
-        )
+    try:
+        exposure_of(config)
+        if config.view is None:
+            view_from_carm(pose_of(config, (0.0, 0.0, 0.0)), intrinsics_of(config))
+        Provenance("simulated", subject_of(config))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _read_small_inputs(config)
+
+
+def _read_small_inputs(config: ProjectConfig) -> None:
+    """Read what is read in no time, so that it is refused before the CT is read."""
+    from XraySynthLib.data.formats import read_landmarks
+
+    if config.view is not None:
+        read_view(config.view)
+    if config.landmarks is not None:
+        read_landmarks(config.landmarks)
 
 
 def intrinsics_of(config: ProjectConfig) -> Intrinsics:
     """The detector that the options describe."""
-    return Intrinsics(
-        source_to_detector_mm=config.source_to_detector_mm,
-        pixel_spacing_mm=config.pixel_spacing_mm,  # type: ignore[arg-type]
-        shape_px=config.shape_px,
-        mirrored=config.mirrored,
-    )
+    return Intrinsics(**{name: getattr(config, name) for name in DETECTOR_OPTIONS})
 
 
 def exposure_of(config: ProjectConfig) -> Exposure:
@@ -166,27 +189,30 @@ def view_of(config: ProjectConfig, volume: Volume) -> View:
     """The view that the options describe; by default about the middle of the CT."""
     if config.view is not None:
         return read_view(config.view)
+    return view_from_carm(pose_of(config, volume.center_ras_mm), intrinsics_of(config))
+
+
+def pose_of(config: ProjectConfig, middle_ras_mm: ArrayLike) -> CArmPose:
+    """The pose that a transform, a preset or angles describe, by default about `middle_ras_mm`."""
     if config.transform is not None:
         from XraySynthLib.geometry.converters.slicer import read_ras_from_carm
 
         matrix = read_ras_from_carm(config.transform)
         try:
-            pose = CArmPose.from_matrix(matrix, config.source_to_isocenter_mm)
+            return CArmPose.from_matrix(matrix, config.source_to_isocenter_mm)
         except ValueError as error:
             raise UnreadableFileError(f"{config.transform} is no C-arm's pose: {error}") from error
-    else:
-        primary_deg, secondary_deg = config.primary_deg or 0.0, config.secondary_deg or 0.0
-        if config.preset is not None:
-            primary_deg, secondary_deg = view_preset(config.preset)
-        isocenter = config.isocenter_ras_mm
-        pose = CArmPose(
-            primary_deg,
-            secondary_deg,
-            config.roll_deg or 0.0,
-            volume.center_ras_mm if isocenter is None else isocenter,  # type: ignore[arg-type]
-            config.source_to_isocenter_mm,
-        )
-    return view_from_carm(pose, intrinsics_of(config))
+    primary_deg, secondary_deg = config.primary_deg or 0.0, config.secondary_deg or 0.0
+    if config.preset is not None:
+        primary_deg, secondary_deg = view_preset(config.preset)
+    isocenter = config.isocenter_ras_mm
+    return CArmPose(
+        primary_deg,
+        secondary_deg,
+        config.roll_deg or 0.0,
+        np.array(middle_ras_mm if isocenter is None else isocenter),
+        config.source_to_isocenter_mm,
+    )
 
 
 def read_view(path: Path) -> View:
@@ -208,8 +234,6 @@ def read_view(path: Path) -> View:
 
 def _stages(config: ProjectConfig) -> Iterator[object]:
     """Do the work step by step; the last step yields (sample, display image)."""
-    import numpy as np
-
     from XraySynthLib.data.formats import read_landmarks, read_volume
     from XraySynthLib.drr import (
         expose,
@@ -232,7 +256,7 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
         materials = materials_from_hu(volume)
     except ValueError as error:
         raise UnreadableFileError(f"{config.ct} cannot be projected: {error}") from error
-    area_density = project(materials, view, config.engine)
+    area_density = project(materials, view, config.engine, config.device)
     yield "projected"
     rng = np.random.default_rng((config.seed, 0))
     transmission = expose(area_density, materials.names, view, exposure_of(config), rng)
@@ -251,12 +275,12 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
         masks = {f"label {label}": mask for label, mask in by_label.items()}
     images = {"transmission": transmission, "line-integral": line_integral, "display": shown}
     sample = Sample(
-        key=subject_name(config.ct),
+        key=subject_of(config),
         xray=images[config.quantity],
         landmarks=landmarks.seen_from(view),
         masks=masks,
         provenance=Provenance(
-            "simulated", subject_name(config.ct), (config.seed, 0), config_to_dict(config)
+            "simulated", subject_of(config), (config.seed, 0), config_to_dict(config)
         ),
     )
     yield sample, shown
@@ -264,8 +288,6 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
 
 def _check_label_values(config: ProjectConfig, labels: NDArray) -> None:
     """Refuse labels that are not in the map, and more of them than a sample holds."""
-    import numpy as np
-
     from XraySynthLib.data.formats import MAX_MASKS
 
     present = np.unique(labels[labels > 0]).tolist()
@@ -280,9 +302,26 @@ def _check_label_values(config: ProjectConfig, labels: NDArray) -> None:
         )
 
 
+def subject_of(config: ProjectConfig) -> str:
+    """The subject's name: given, or from the CT's file, or its folder where the file says nothing.
+
+    `patient-7/ct.nii.gz` and `patient-8/ct.nii.gz` are two subjects, not one called ct.
+    """
+    if config.subject is not None:
+        return _file_name(config.subject)
+    name = subject_name(config.ct)
+    if name.lower() in UNTELLING_NAMES:
+        return subject_name(config.ct.resolve().parent)
+    return name
+
+
 def subject_name(ct: Path) -> str:
     """A subject's name from its file or folder, usable as a file's name on any system."""
     name = ct.resolve().name
     if not ct.is_dir():
         name = re.sub(r"(?<=.)\.(nii(\.gz)?|(seg\.)?nrrd|nhdr|mh[ad]|dcm)$", "", name, flags=re.I)
-    return re.sub(r'[\\:*?"<>|]', "_", name) or "ct"
+    return _file_name(name) or "ct"
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r'[/\\:*?"<>|]', "_", name)

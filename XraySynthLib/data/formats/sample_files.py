@@ -1,10 +1,12 @@
 """A Sample as a folder: `sample.json`, `xray.tiff` and `labels.png`.
 
-`sample.json` is written last and removed first, so a folder without it is not whole. Masks may
+`sample.json` is written last and removed first, so a folder without it is not whole; it holds the
+SHA-256 of the other files, so that files of two samples are never taken for one. Masks may
 overlap (an X-ray looks through), so `labels.png` is no label map: it has 16 bits a pixel, and bit
 n belongs to the n-th name under `masks.bits`.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +37,8 @@ def write_sample(sample: Sample, folder: str | Path) -> None:
         OSError: If a file cannot be written.
     """
     target = Path(folder)
-    text = json.dumps(_document(sample), indent=2, allow_nan=False) + "\n"
+    document = _document(sample)
+    json.dumps(document, allow_nan=False)  # refused before anything is touched
     target.mkdir(parents=True, exist_ok=True)
     (target / SAMPLE_NAME).unlink(missing_ok=True)
     write_tiff(sample.xray, target / IMAGE_NAME)
@@ -43,6 +46,9 @@ def write_sample(sample: Sample, folder: str | Path) -> None:
         _write_bits(list(sample.masks.values()), target / MASKS_NAME)
     else:
         (target / MASKS_NAME).unlink(missing_ok=True)
+    names = [IMAGE_NAME, MASKS_NAME] if sample.masks else [IMAGE_NAME]
+    document["sha256"] = {name: _sha256(target / name) for name in names}
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     with atomic_path(target / SAMPLE_NAME) as temporary:
         temporary.write_text(text, "utf-8")
 
@@ -59,6 +65,7 @@ def read_sample(path: str | Path) -> Sample:
         if not file.exists():
             raise unreadable(file.parent, f"the folder has no {SAMPLE_NAME}, so it is not whole.")
     document = _read_document(file)
+    _check_files(document["sha256"], file)
     image_path = file.parent / IMAGE_NAME
     xray = read_raster(image_path)[0]
     with meaning(file):
@@ -158,12 +165,31 @@ def _read_document(path: Path) -> dict[str, Any]:
         )
     if not isinstance(document.get("xray"), dict):
         raise unreadable(path, "it does not describe its X-ray.")
-    missing = sorted({"key", "xray", "landmarks", "masks", "provenance"} - set(document))
+    needed = {"key", "xray", "landmarks", "masks", "provenance", "sha256"}
+    missing = sorted(needed - set(document))
     if missing:
         raise unreadable(path, f"it lacks {', '.join(missing)}.")
     if not isinstance(document["key"], str):
         raise unreadable(path, "its key is not text.")
     return document
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _check_files(described: object, path: Path) -> None:
+    """Refuse files that are not those that the sample was written with."""
+    if not isinstance(described, dict) or IMAGE_NAME not in described:
+        raise unreadable(path, "its sha256 must name its files.")
+    for name, digest in described.items():
+        if name not in (IMAGE_NAME, MASKS_NAME):
+            raise unreadable(path, f"its sha256 names {name!r}, which is no file of a sample.")
+        other = path.parent / name
+        check_file(other)
+        if _sha256(other) != digest:
+            raise unreadable(path, f"{name} is damaged, or belongs to another sample.")
 
 
 def _refuse_constant(name: str) -> float:

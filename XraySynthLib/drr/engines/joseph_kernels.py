@@ -77,6 +77,10 @@ def sum_slices(voxels, spans, slices_first, source, sign, grid, band, sums):
         band: First and one past the last row of the grid to be made.
         sums: (M, U, V) float32, added to: sum over slices of the interpolated voxels.
     """
+    # In every slice the grid's rows are walked upward. `row_a` and `row_b` hold the two rows of
+    # voxels around the current one, already resampled to the grid's columns; both move up by one
+    # where the walk passes a row of voxels. start..stop is where a row is not air; outside of it
+    # the buffers may hold what an earlier row left, so the two are evened out with zeros.
     n_materials, _, n_v = sums.shape
     n_slices = voxels.shape[1] if slices_first else voxels.shape[2]
     n_a = voxels.shape[2] if slices_first else voxels.shape[1]

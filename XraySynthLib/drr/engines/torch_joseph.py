@@ -10,21 +10,29 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from XraySynthLib.drr.materials import Materials
+from XraySynthLib.errors import EngineError
 from XraySynthLib.geometry import Intrinsics, View
 
 SAMPLES_AT_ONCE = 2**22
 
 
 class TorchJoseph:
-    """Materials as tensors on a device."""
+    """Materials as tensors on a device.
 
-    def __init__(self, materials: Materials, device: str | torch.device | None = None) -> None:
-        if device is None:
+    Raises:
+        EngineError: If there is no such device.
+    """
+
+    def __init__(self, materials: Materials, device: str = "auto") -> None:
+        if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         cropped = materials.cropped()
-        self.device = torch.device(device)
-        self.ras_from_ijk = torch.tensor(cropped.ras_from_ijk, device=self.device)
-        self.density = torch.tensor(cropped.density_g_per_cm3, device=self.device)
+        try:
+            self.device = torch.device(device)
+            self.ras_from_ijk = torch.tensor(cropped.ras_from_ijk, device=self.device)
+            self.density = torch.tensor(cropped.density_g_per_cm3, device=self.device)
+        except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+            raise EngineError(f"The torch engine cannot use the device {device!r} here.") from error
 
     def project(self, view: View) -> NDArray:
         """(M, rows, columns) float32 area density, g/cm2."""

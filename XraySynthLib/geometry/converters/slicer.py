@@ -23,7 +23,7 @@ from XraySynthLib.geometry.transforms import (
     inverse_rigid,
     read_only,
 )
-from XraySynthLib.quiet import quiet_stderr
+from XraySynthLib.quiet import quiet_exit, quiet_stderr
 
 SUFFIXES = (".h5", ".tfm", ".txt")
 
@@ -50,6 +50,7 @@ def read_ras_from_carm(path: str | Path) -> NDArray:
         with quiet_stderr():
             transform = SimpleITK.ReadTransform(str(path))
     except (RuntimeError, UnicodeError) as error:  # its message may quote the damaged bytes
+        quiet_exit()
         raise UnreadableFileError(
             f"{path} is damaged or not a transform file; save the C-arm's transform from Slicer "
             "as .h5 or .tfm."
