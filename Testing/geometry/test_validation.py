@@ -150,8 +150,8 @@ def test_arrays_are_read_only_copies(a_view):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda fields: fields.pop("mirrored"), "missing ['mirrored']"),
-        (lambda fields: fields.update(focal=1), "unknown ['focal']"),
+        (lambda fields: fields.pop("mirrored"), "there is no mirrored"),
+        (lambda fields: fields.update(focal=1), "there is the unknown 'focal'"),
         (lambda fields: fields.update(mirrored="yes"), "mirrored must be true or false"),
         (lambda fields: fields.update(mirrored=1), "mirrored must be true or false"),
         (lambda fields: fields.update(source_to_detector_mm=None), "must be numbers"),
