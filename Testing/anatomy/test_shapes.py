@@ -112,5 +112,9 @@ def test_label_ids_are_recognised(model):
                     labels[0, :10, :2] = LABEL_IDS[other][Bone.LEFT_HEMIPELVIS]
                     labels[0, :10, 2:4] = LABEL_IDS[other][Bone.RIGHT_HEMIPELVIS]
             assert recognise_label_ids(labels) == maker
+    labels = bone_labels(model.mean, ras_from_ijk, (65, 50, 65), LABEL_IDS["deepfluoro"])
+    labels[labels == 0] = 10  # fat, in this project's own maps
+    labels[0] = 21
+    assert recognise_label_ids(labels) == "deepfluoro"
     with pytest.raises(ValueError, match="no hip bone"):
         recognise_label_ids(np.zeros((3, 3, 3), dtype=np.uint8))

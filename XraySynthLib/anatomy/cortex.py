@@ -2,7 +2,7 @@
 
 Sources: femur Treece et al. 2010 (Medical Image Analysis 14) and Noble et al. 1988 (CORR 235);
 ilium and acetabulum Anderson et al. 2005 (J Biomech Eng 127: 0.5-2.5 mm, thickest at the roof),
-sacrum Richards et al. 2010 (Spine 35), vertebrae Silva et al. 1994 (about 0.4-0.8 mm, endplates
+sacrum Richards et al. 2010 (J Osteoporos), vertebrae Silva et al. 1994 (about 0.4-0.8 mm, endplates
 more). All in mm at bone quality 1.
 """
 

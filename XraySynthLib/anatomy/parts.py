@@ -31,7 +31,8 @@ LABEL_IDS = MappingProxyType(
     }
 )
 
-MAX_DEEPFLUORO_ID = 7
+MAX_DEEPFLUORO_ID = 21
+"""DeepFluoro's bones end at 6; this project's maps (`tissues.Label`) add soft tissue up to 21."""
 
 
 def recognise_label_ids(labels: NDArray) -> str:
@@ -39,7 +40,7 @@ def recognise_label_ids(labels: NDArray) -> str:
 
     One maker's hips are another's ribs: among makers whose hips are there, the one whose five
     bones fill most voxels is believed. DeepFluoro's small ids are organs elsewhere, so it is
-    believed only where no id is above 7.
+    believed only where no id is above 21, the last of this project's own maps.
 
     Args:
         labels: Any shape, integers, none negative.

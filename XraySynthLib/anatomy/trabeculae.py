@@ -1,9 +1,9 @@
 """Hounsfield units inside the cortex: how dense where, and the grain along the load's lines.
 
 Regional values: femoral head 250-350 HU, neck and Ward's triangle far less, trochanter near fat
-(Christensen et al. 2020, Osteoporosis Int; Schwarz et al. 2018), vertebrae 100-200 HU (Pickhardt et
-al. 2013, Ann Intern Med 158), sacral body about 130 and ala near 0-60 HU (Zou et al. 2019), ilium
-100-200 HU. Singh's groups (Singh et al. 1970, JBJS 52-A) give the femur's lines.
+(after Christensen et al. 2019, Clin Orthop Relat Res 477), vertebrae 100-200 HU (Pickhardt et al.
+2013, Ann Intern Med 158); sacral body about 130, ala 0-60 and ilium 100-200 HU are set by eye.
+Singh's groups (Singh et al. 1970, JBJS 52-A) give the femur's lines.
 """
 
 import numpy as np
