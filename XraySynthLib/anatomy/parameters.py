@@ -95,8 +95,8 @@ def sample_parameters(
 
     Ranges: tilt of the anterior pelvic plane lying down 4 +- 6 degrees (after Zhu
     et al. 2010, Clin Orthop Relat Res 468); feet in slight external rotation, as people lie;
-    trabecular bone loses about a third from 30 to 80 years (Riggs et al. 2004, JBMR 19(12)); fat and belly span the body mass
-    indices 18 to 38.
+    trabecular bone loses about a third from 30 to 80 years (Riggs et al. 2004, JBMR
+    19(12)); fat and belly span the body mass indices 18 to 38.
 
     Args:
         generator: Random numbers; the same state draws the same subject.
