@@ -25,6 +25,14 @@ LIMITS = {
     "local_variation": (0, 3),
     "noise_hu": (0, 60),
 }
+HIP_LIMITS = {
+    "flexion_deg": (-15, 45),
+    "abduction_deg": (-20, 35),
+    "internal_rotation_deg": (-40, 40),
+}
+"""Beyond 45 degrees of flexion a thigh leaves the slices that its soft tissue is laid out in."""
+MAX_SCORE = 4.0
+"""Beyond it surfaces cross."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,24 @@ class SubjectParameters:
         unknown = sorted(set(self.implants) - set(IMPLANTS))
         if unknown:
             raise ValueError(f"Unknown implants {unknown}; there are {IMPLANTS}.")
+        for side in ("left", "right"):
+            self._check_hip(side)
+            if {f"stem-{side}", f"nail-{side}"} <= set(self.implants):
+                raise ValueError(f"A {side} femur holds a stem or a nail, not both.")
         if len(self.shape_scores) > load_shape_model().n_modes:
             raise ValueError(f"There are {load_shape_model().n_modes} shape scores at most.")
+        if not all(abs(score) <= MAX_SCORE for score in self.shape_scores):
+            raise ValueError(f"shape_scores must lie in +-{MAX_SCORE:g}, got {self.shape_scores}.")
+
+    def _check_hip(self, side: str) -> None:
+        hip = getattr(self, f"{side}_hip")
+        if not isinstance(hip, HipPose):
+            raise TypeError(f"{side}_hip must be a HipPose, got {type(hip).__name__}.")
+        for name, (low, high) in HIP_LIMITS.items():
+            if not low <= getattr(hip, name) <= high:
+                raise ValueError(
+                    f"{side}_hip.{name} must lie in {low}..{high}, got {getattr(hip, name)}."
+                )
 
 
 def sample_parameters(
