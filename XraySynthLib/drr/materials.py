@@ -117,7 +117,12 @@ def materials_from_hu(volume: Volume) -> Materials:
         ValueError: If the volume holds nothing but air.
     """
     box, ras_from_ijk = bounding_box(volume.values_hu > AIR_HU, volume.ras_from_ijk)
-    values_hu = volume.values_hu[box]
+    names, maps = _maps_from_hu(volume.values_hu[box])
+    return Materials(names, maps, ras_from_ijk)
+
+
+def _maps_from_hu(values_hu: NDArray) -> tuple[tuple[str, ...], NDArray]:
+    """Names and (M, K, J, I) float32 density, g/cm3, of soft tissue, bone and any metal."""
     density = density_from_hu(values_hu)
     density[values_hu <= AIR_HU] = 0
     metal = values_hu > METAL_HU
@@ -128,7 +133,7 @@ def materials_from_hu(volume: Volume) -> Materials:
     if n_materials == 3:
         maps[:2] *= ~metal
         np.multiply(metal, np.float32(METAL_DENSITY_G_PER_CM3), out=maps[2])
-    return Materials((SOFT, BONE, METAL)[:n_materials], maps, ras_from_ijk)
+    return (SOFT, BONE, METAL)[:n_materials], maps
 
 
 def materials_from_labels(
@@ -151,19 +156,13 @@ def materials_from_labels(
     fixed = dict(density_of_label or {})
     if set(fixed) - set(material_of_label):
         raise ValueError(f"Labels {sorted(set(fixed) - set(material_of_label))} have no material.")
-    from_hu = materials_from_hu(volume)
-    box, ras_from_ijk = bounding_box(
-        (volume.values_hu > AIR_HU) | np.isin(volume.labels, list(fixed)), volume.ras_from_ijk
-    )
+    filled = (volume.values_hu > AIR_HU) | np.isin(volume.labels, list(fixed))
+    box, ras_from_ijk = bounding_box(filled, volume.ras_from_ijk)
     labels, values_hu = volume.labels[box], volume.values_hu[box]
-    names = list(dict.fromkeys([*from_hu.names, *material_of_label.values()]))
+    names_from_hu, maps_from_hu = _maps_from_hu(values_hu)
+    names = list(dict.fromkeys([*names_from_hu, *material_of_label.values()]))
     maps = np.zeros((len(names), *labels.shape), np.float32)
-    hu_box, _ = bounding_box(volume.values_hu > AIR_HU, volume.ras_from_ijk)
-    inner = tuple(
-        slice(inside.start - outside.start, inside.stop - outside.start)
-        for inside, outside in zip(hu_box, box, strict=True)
-    )
-    maps[: len(from_hu.names), *inner] = from_hu.density_g_per_cm3
+    maps[: len(names_from_hu)] = maps_from_hu
     for label, name in material_of_label.items():
         here = labels == label
         maps[:, here] = 0
