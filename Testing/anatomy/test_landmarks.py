@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from landmark_rules import rule_errors_mm
 
-from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES, landmarks_of
+from XraySynthLib.anatomy.landmarks import landmarks_of
 from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 
 
 def test_names_are_deepfluoros_in_its_order():

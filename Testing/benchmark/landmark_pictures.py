@@ -15,10 +15,11 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import vtk_to_numpy
 
-from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES, landmarks_of
+from XraySynthLib.anatomy.landmarks import landmarks_of
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
 from XraySynthLib.anatomy.voxels import polydata
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 
 COLOURS = {
     Bone.LEFT_HEMIPELVIS: (0.55, 0.72, 0.92),

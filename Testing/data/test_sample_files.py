@@ -125,7 +125,7 @@ def test_an_interrupted_overwrite_is_not_whole(folder, sample, refused, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample_files, "_write_bits", interrupt)
+    monkeypatch.setattr(sample_files, "masks_to_png", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_sample(sample, folder)
     with refused("not whole"):

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES
 from XraySynthLib.data.formats import read_landmarks, read_volume
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.workflows import generate
 
 

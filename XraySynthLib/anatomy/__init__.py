@@ -5,13 +5,12 @@ never.
 """
 
 from XraySynthLib.anatomy.hips import HipPose
-from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES, landmarks_of
+from XraySynthLib.anatomy.landmarks import landmarks_of
 from XraySynthLib.anatomy.parts import LABEL_IDS, Bone, recognise_label_ids
 from XraySynthLib.anatomy.shape_model import PelvisShape, ShapeModel, load_shape_model
 
 __all__ = [
     "LABEL_IDS",
-    "LANDMARK_NAMES",
     "Bone",
     "HipPose",
     "PelvisShape",

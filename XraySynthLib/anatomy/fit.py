@@ -23,11 +23,12 @@ from XraySynthLib.anatomy.fit_problem import (
     step,
 )
 from XraySynthLib.anatomy.hips import HipPose
-from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES, load_marks
+from XraySynthLib.anatomy.landmarks import load_marks
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
 from XraySynthLib.anatomy.targets import BoneTarget, targets_from_labels
 from XraySynthLib.data import LandmarkSet
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.errors import XraySynthError
 
 COARSE_POINTS, FINE_POINTS = 200, 1100  # of each bone

@@ -1,7 +1,6 @@
 """The 14 landmarks of DeepFluoro, carried from the mean to any shape by correspondence.
 
-Names and order are DeepFluoro's (Grupp et al. 2020, IJCARS 15, 759-769); "l" and "r" are the
-patient's left (-x in RAS) and right. Marks: `assets/pelvis/landmarks.json`, rules in words beside
+Names and order are in `data.pelvis`. Marks: `assets/pelvis/landmarks.json`, rules in words beside
 each; `landmark_rules` evaluates them.
 """
 
@@ -17,12 +16,7 @@ from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
 from XraySynthLib.anatomy.spheres import fit_sphere
 from XraySynthLib.data import LandmarkSet
-
-LANDMARK_NAMES = tuple(
-    f"{place}-{side}"
-    for place in ("FH", "GSN", "IOF", "MOF", "SPS", "IPS", "ASIS")
-    for side in ("l", "r")
-)
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from XraySynthLib.anatomy.landmark_rules import (
     facing_point,
     mirrored_direction,
 )
-from XraySynthLib.anatomy.landmarks import LANDMARK_NAMES
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import load_shape_model
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 
 
 def main() -> None:

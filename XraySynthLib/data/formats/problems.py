@@ -1,6 +1,7 @@
 """How a bad file becomes one sentence. Lives here: the wording and what counts as a bad file."""
 
 import struct
+import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ DECODER_ERRORS = (
     TypeError,
     ValueError,
     struct.error,
+    tarfile.TarError,
     zlib.error,
 )
 """What SimpleITK, pydicom, Pillow, gzip and json raise on damaged bytes; Pillow reports a bad PNG

@@ -7,6 +7,7 @@ n belongs to the n-th name under `masks.bits`.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,8 @@ def write_sample(sample: Sample, folder: str | Path) -> None:
     (target / SAMPLE_NAME).unlink(missing_ok=True)
     write_tiff(sample.xray, target / IMAGE_NAME)
     if sample.masks:
-        _write_bits(list(sample.masks.values()), target / MASKS_NAME)
+        with atomic_path(target / MASKS_NAME) as temporary:
+            temporary.write_bytes(masks_to_png(list(sample.masks.values())))
     else:
         (target / MASKS_NAME).unlink(missing_ok=True)
     names = [IMAGE_NAME, MASKS_NAME] if sample.masks else [IMAGE_NAME]
@@ -72,14 +74,48 @@ def read_sample(path: str | Path) -> Sample:
         described = xray_from_fields(document["xray"], xray.values, file)
         if xray_fields(described) != xray_fields(xray):
             raise ValueError(f"{IMAGE_NAME} is not the image that it describes.")
-        provenance = document["provenance"]
+    masks = _read_masks(document["masks"], file, xray.values.shape)
+    return sample_from_record(document, xray.values, masks, file)
+
+
+def sample_to_record(sample: Sample) -> dict[str, Any]:
+    """Everything of a sample but its pixels, as JSON types."""
+    provenance = {field: getattr(sample.provenance, field) for field in PROVENANCE_FIELDS}
+    provenance["config"] = dict(sample.provenance.config)
+    return {
+        "key": sample.key,
+        "xray": xray_fields(sample.xray),
+        "landmarks": image_landmarks_to_dicts(sample.landmarks),
+        "masks": None if sample.masks is None else list(sample.masks),
+        "provenance": provenance,
+    }
+
+
+def sample_from_record(
+    record: Mapping[str, Any], values: NDArray, masks: Mapping[str, NDArray] | None, path: Path
+) -> Sample:
+    """Join what `sample_to_record` returned (its "masks" aside) and pixels.
+
+    Args:
+        record: The record.
+        values: (rows, columns) the image.
+        masks: Name -> (rows, columns) bool, or None.
+        path: The file it was read from, which errors name.
+
+    Raises:
+        UnreadableFileError: If they do not fit, or a field is missing or wrong.
+    """
+    with meaning(path):
+        if not isinstance(record, Mapping) or {"key", "xray", "landmarks"} - set(record):
+            raise ValueError("it lacks key, xray or landmarks.")
+        provenance = record.get("provenance")
         if not isinstance(provenance, dict) or set(provenance) != set(PROVENANCE_FIELDS):
             raise ValueError(f"its provenance must have {', '.join(PROVENANCE_FIELDS)}.")
         return Sample(
-            key=document["key"],
-            xray=xray,
-            landmarks=image_landmarks_from_dicts(document["landmarks"]),
-            masks=_read_masks(document["masks"], file, xray.values.shape),
+            key=record["key"],
+            xray=xray_from_fields(record["xray"], values, path),
+            landmarks=image_landmarks_from_dicts(record["landmarks"]),
+            masks=masks,
             provenance=Provenance(**provenance),
         )
 
@@ -137,17 +173,12 @@ def _document(sample: Sample) -> dict[str, Any]:
     names = None if sample.masks is None else list(sample.masks)
     if names is not None and len(names) > MAX_MASKS:
         raise ValueError(f"A sample's file holds up to {MAX_MASKS} masks, got {len(names)}.")
-    provenance = {field: getattr(sample.provenance, field) for field in PROVENANCE_FIELDS}
-    provenance["config"] = dict(sample.provenance.config)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "key": sample.key,
         "image": IMAGE_NAME,
-        "xray": xray_fields(sample.xray),
-        "landmarks": image_landmarks_to_dicts(sample.landmarks),
+        **sample_to_record(sample),
         "masks": None if names is None else {"file": MASKS_NAME if names else None, "bits": names},
-        "provenance": provenance,
     }
 
 
@@ -196,12 +227,41 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON.")
 
 
-def _write_bits(masks: Sequence[NDArray], path: Path) -> None:
+def masks_to_png(masks: Sequence[NDArray]) -> bytes:
+    """Masks (rows, columns) as a 16-bit grey PNG: bit n is the n-th mask.
+
+    Raises:
+        ValueError: If there are none or more than 16.
+    """
+    if not 1 <= len(masks) <= MAX_MASKS:
+        raise ValueError(f"A file holds 1 to {MAX_MASKS} masks, got {len(masks)}.")
     bits = np.zeros(masks[0].shape, np.uint16)
     for position, mask in enumerate(masks):
         bits |= mask.astype(np.uint16) << np.uint16(position)
-    with atomic_path(path) as temporary:
-        Image.fromarray(bits).save(temporary, "PNG")
+    png = io.BytesIO()
+    Image.fromarray(bits).save(png, "PNG", compress_level=1)
+    return png.getvalue()
+
+
+def masks_from_png(png: bytes, names: Sequence[str], path: Path) -> dict[str, NDArray]:
+    """Undo `masks_to_png`.
+
+    Args:
+        png: The bytes.
+        names: Of the masks, in their order.
+        path: The file they are from, which errors name.
+
+    Raises:
+        UnreadableFileError: If they are no 16-bit grey PNG.
+    """
+    with (
+        reading(path, "a 16-bit grey PNG"),
+        Image.open(io.BytesIO(png), formats=("PNG",)) as image,
+    ):
+        if not image.mode.startswith("I"):
+            raise ValueError(f"Bits are stored in 16 bits a pixel, got {image.mode}.")
+        bits = np.array(image).astype(np.uint16)
+    return {str(name): (bits >> position & 1).astype(bool) for position, name in enumerate(names)}
 
 
 def _read_masks(described: object, path: Path, shape: tuple[int, ...]) -> dict[str, NDArray] | None:
@@ -218,13 +278,7 @@ def _read_masks(described: object, path: Path, shape: tuple[int, ...]) -> dict[s
         return {}
     image_path = path.parent / MASKS_NAME
     check_file(image_path)
-    with (
-        reading(image_path, "a 16-bit grey PNG"),
-        Image.open(image_path, formats=("PNG",)) as image,
-    ):
-        if not image.mode.startswith("I"):
-            raise ValueError(f"Bits are stored in 16 bits a pixel, got {image.mode}.")
-        bits = np.array(image).astype(np.uint16)
-    if bits.shape != shape:
-        raise unreadable(image_path, f"its shape {bits.shape} is not the image's {shape}.")
-    return {str(name): (bits >> position & 1).astype(bool) for position, name in enumerate(names)}
+    masks = masks_from_png(image_path.read_bytes(), names, image_path)
+    if any(mask.shape != shape for mask in masks.values()):
+        raise unreadable(image_path, f"its shape is not the image's {shape}.")
+    return masks

@@ -1,5 +1,7 @@
 """X-rays in TIFF and PNG, by Pillow."""
 
+import io
+import json
 import warnings
 from pathlib import Path
 
@@ -9,12 +11,24 @@ from PIL import Image, ImageSequence, PngImagePlugin, TiffImagePlugin
 
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
-from XraySynthLib.data.formats.xray_json import MARK, our_fields, xray_from_fields, xray_text
+from XraySynthLib.data.formats.xray_json import (
+    MARK,
+    our_fields,
+    xray_fields,
+    xray_from_fields,
+    xray_text,
+)
 from XraySynthLib.data.xray import Quantity, Xray
 from XraySynthLib.quiet import quiet_stderr
 
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2
+STORED_RANGES = {
+    Quantity.LINE_INTEGRAL: (-0.4, 16.2),
+    Quantity.TRANSMISSION: (0.0, 1.5),
+    Quantity.DISPLAY: (0.0, 1.0),
+}
+"""What a PNG's least and greatest grey mean. Line integrals end at -ln(1e-7), below 0 is noise."""
 
 
 def read_raster(path: Path) -> list[Xray]:
@@ -54,11 +68,44 @@ def write_png(xray: Xray, path: Path) -> None:
             f"A PNG holds DISPLAY in 8 bits, got {xray.quantity.value}: window it to DISPLAY first "
             "or write a .tiff."
         )
-    grey = np.round(np.clip(xray.values, 0, 1) * 255).astype(np.uint8)
-    text = PngImagePlugin.PngInfo()
-    text.add_text(MARK, xray_text(xray))
+    png = xray_to_png(xray, 8)
     with atomic_path(path) as temporary:
-        Image.fromarray(grey).save(temporary, "PNG", pnginfo=text)
+        temporary.write_bytes(png)
+
+
+def xray_to_png(xray: Xray, bits: int = 16) -> bytes:
+    """An X-ray as a grey PNG whose text holds quantity, spacing, View and the range stored.
+
+    Values are stored over `STORED_RANGES`, the same for all images of a quantity; what lies
+    beyond is clipped.
+
+    Args:
+        xray: The image.
+        bits: 8 or 16 a pixel.
+    """
+    low, high = STORED_RANGES[xray.quantity]
+    largest = {8: 255, 16: 65535}[bits]
+    share = np.clip((xray.values - np.float32(low)) / np.float32(high - low), 0, 1)
+    grey = np.round(share * np.float32(largest)).astype(np.uint8 if bits == 8 else np.uint16)
+    text = PngImagePlugin.PngInfo()
+    fields = xray_fields(xray)
+    if (low, high) != (0.0, 1.0):
+        fields["stored_range"] = [low, high]
+    text.add_text(MARK, json.dumps(fields, allow_nan=False))
+    png = io.BytesIO()
+    Image.fromarray(grey).save(png, "PNG", pnginfo=text, compress_level=1)
+    return png.getvalue()
+
+
+def xray_from_png(png: bytes, path: Path) -> Xray:
+    """Undo `xray_to_png`; any other PNG is taken as `read_raster` takes it.
+
+    Raises:
+        UnreadableFileError: As `read_raster`; errors name `path`.
+    """
+    with reading(path, "a PNG image"), quiet_stderr(), Image.open(io.BytesIO(png)) as image:
+        values, text = _page(image, path)
+    return _xray(values, text, path)
 
 
 def display_values(values: NDArray, path: Path) -> NDArray:
@@ -128,5 +175,15 @@ def _xray(values: NDArray, text: object, path: Path) -> Xray:
         with meaning(path):
             return Xray(display_values(values, path), Quantity.DISPLAY)
     if values.dtype.kind == "u":
-        values = values / np.iinfo(values.dtype).max
+        low, high = _stored_range(fields, path)
+        values = low + (high - low) * (values / np.iinfo(values.dtype).max)
     return xray_from_fields(fields, values, path)
+
+
+def _stored_range(fields: dict, path: Path) -> tuple[float, float]:
+    stored = fields.get("stored_range", (0.0, 1.0))
+    with meaning(path):
+        low, high = map(float, stored)
+        if not -np.inf < low < high < np.inf:
+            raise ValueError(f"its stored_range is {stored}.")
+    return low, high

@@ -1,0 +1,79 @@
+"""Two subjects' samples with everything that a set can hold."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from XraySynthLib.data import LandmarkSet, Provenance, Quantity, Sample, Xray
+from XraySynthLib.data.pelvis import BONE_NAMES, LANDMARK_NAMES
+from XraySynthLib.data.sets import SetDescription, SetSubject
+from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
+
+ROWS, COLUMNS = 48, 64
+
+
+def make_sample(index: int, subject: str = "subject-a", quantity=Quantity.LINE_INTEGRAL) -> Sample:
+    """An image whose View, landmarks, masks and provenance all differ from the next one's."""
+    rng = np.random.default_rng((5, index))
+    intrinsics = Intrinsics(
+        pixel_spacing_mm=[4.5, 4.7], shape_px=(ROWS, COLUMNS), principal_point_px=[31.0, 24.5]
+    )
+    view = view_from_carm(CArmPose(10.0 * index - 15, 5.0, 3.0, [1, 2, 3], 600.0), intrinsics)
+    points = rng.uniform(-90, 90, (14, 3))
+    points[3] = np.nan  # not defined
+    points[5] = [400, 0, 0]  # outside the image
+    values = rng.uniform(0.1, 0.9, (ROWS, COLUMNS))
+    if quantity is Quantity.LINE_INTEGRAL:
+        values = values * 8 - 0.1
+    masks = {}
+    for number, name in BONE_NAMES.items():  # each a box; neighbours overlap
+        masks[name] = np.zeros((ROWS, COLUMNS), bool)
+        masks[name][4 * number : 4 * number + 9, 5 * number : 5 * number + 12] = True
+    return Sample(
+        key=f"{subject}-{index:06d}",
+        xray=Xray(values, quantity, view=view),
+        landmarks=LandmarkSet(LANDMARK_NAMES, points).seen_from(view),
+        masks=masks,
+        provenance=Provenance(
+            "simulated", subject, (3, index), {"derived_from": ["person-1"], "kvp": 80}
+        ),
+    )
+
+
+def make_description(layout: str, n_images: int = 3, part_size: int = 2) -> SetDescription:
+    return SetDescription(
+        layout=layout,
+        subjects=(SetSubject("subject-a", "train"), SetSubject("subject-b", "test")),
+        images_per_subject=n_images,
+        part_size=part_size,
+        landmark_names=LANDMARK_NAMES,
+        mask_names=tuple(BONE_NAMES.values()),
+    )
+
+
+@pytest.fixture
+def write_set(tmp_path) -> Callable:
+    """Write a set of 2 subjects x 3 images in a layout; returns its folder and its samples."""
+    from XraySynthLib.data.formats.sample_files import sample_to_record
+    from XraySynthLib.data.sets import layout_module
+    from XraySynthLib.data.sets.description import SET_NAME
+    from XraySynthLib.data.sets.parts import write_part_record
+
+    def write(layout: str, quantity=None, folder=None):
+        module = layout_module(layout)
+        description = make_description(layout)
+        folder = folder or tmp_path / layout
+        (folder / "parts").mkdir(parents=True)
+        quantity = quantity or module.QUANTITIES[0]
+        everything = []
+        for part in description.parts:
+            samples = [make_sample(item, part.subject, quantity) for item in part.items]
+            files = module.write_part(folder, part, iter(samples))
+            write_part_record(folder, part, files, [*map(sample_to_record, samples)], "none")
+            everything += samples
+        module.assemble(folder, description)
+        description.write(folder / SET_NAME)
+        return folder, everything
+
+    return write

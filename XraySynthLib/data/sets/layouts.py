@@ -1,0 +1,133 @@
+"""How the files of a set are laid out: one module a layout, all with the same three functions."""
+
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, cast
+
+from XraySynthLib.data.sample import Sample
+from XraySynthLib.data.sets.description import SET_NAME, SetDescription
+from XraySynthLib.data.sets.parts import Part
+from XraySynthLib.data.xray import Quantity
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError
+
+LAYOUTS = MappingProxyType(
+    {
+        "coco": "COCO keypoints: PNG images, annotations/SPLIT.json",
+        "deepfluoro": "DeepFluoro's preprocessed HDF5, one file",
+        "synthex": "SyntheX's triples: TIFF, label PNG, landmarks in HDF5",
+        "webdataset": "WebDataset shards: SPLIT-000000.tar",
+        "dicom": "DICOM XA, a file an image",
+        "scene": "a Slicer scene, scene.mrb",
+    }
+)
+"""Layout -> what it is. Each is a module of this package."""
+
+
+class Layout(Protocol):
+    """What every layout's module has.
+
+    Attributes:
+        QUANTITIES: What its images may be; the first is the default.
+        FRAGMENTS_STAY: Whether the files that `write_part` puts under `parts/` are kept once the
+            set is whole: where they are small, so that a damaged index is made again from them.
+    """
+
+    QUANTITIES: tuple[Quantity, ...]
+    FRAGMENTS_STAY: bool
+
+    def write_part(self, folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
+        """Write the files of a part; the same samples give the same bytes.
+
+        Every file appears whole or not at all (`atomic_path`). Files that only `assemble` needs
+        are fragments: they are called `part.stem` and a suffix, and lie under `parts/`.
+
+        Args:
+            folder: The set's; `parts/` is there.
+            part: The part.
+            samples: Its samples, to be taken one by one: they are made while they are taken.
+
+        Returns:
+            The files, relative to `folder`, with forward slashes.
+        """
+        ...
+
+    def assemble(self, folder: Path, description: SetDescription) -> list[str]:
+        """Make the files that need all parts, atomically.
+
+        Returns:
+            These files, relative to `folder`.
+        """
+        ...
+
+    def read(self, path: Path, split: str | None = None) -> Sequence[Sample]:
+        """Open a set of this layout, of XraySynth or not.
+
+        Args:
+            path: Its folder or file.
+            split: Only this split; None for all. A set without splits is all "train".
+
+        Raises:
+            UnreadableFileError: If it is not whole, damaged or not such a set.
+        """
+        ...
+
+
+def layout_module(name: str) -> Layout:
+    """The module of a layout.
+
+    Raises:
+        ValueError: If there is no such layout.
+        MissingDependencyError: If a package that it needs is not installed.
+    """
+    if name not in LAYOUTS:
+        raise ValueError(f"Unknown layout {name!r}; the layouts are {', '.join(LAYOUTS)}.")
+    try:
+        return cast(Layout, import_module(f"XraySynthLib.data.sets.{name}"))
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"The layout {name} needs the package {error.name!r}, which is not installed."
+        ) from error
+
+
+def open_set(path: str | Path, split: str | None = None) -> Sequence[Sample]:
+    """Open a set, of XraySynth or of somebody else, whatever its layout.
+
+    Args:
+        path: The set's folder, a COCO .json, a DeepFluoro .h5, a .tar, an .mrb.
+        split: "train", "val" or "test"; None for all.
+
+    Raises:
+        UnreadableFileError: If nothing there is a set, or the set is not whole.
+    """
+    path = Path(path)
+    return layout_module(_layout_of(path)).read(path, split)
+
+
+def _layout_of(path: Path) -> str:
+    if not path.exists():
+        raise UnreadableFileError(f"Cannot read {path}: there is no such file or folder.")
+    if (path / SET_NAME).is_file():
+        return SetDescription.read(path / SET_NAME).layout
+    suffix = path.suffix.lower()
+    by_suffix = {
+        ".json": "coco",
+        ".h5": "deepfluoro",
+        ".hdf5": "deepfluoro",
+        ".tar": "webdataset",
+        ".mrb": "scene",
+        ".dcm": "dicom",
+    }
+    if path.is_file() and suffix in by_suffix:
+        return by_suffix[suffix]
+    if path.is_dir():
+        for pattern, layout in (
+            ("*.tar", "webdataset"),
+            ("annotations/*.json", "coco"),
+            ("**/*.dcm", "dicom"),
+            ("**/*.tiff", "synthex"),
+        ):
+            if next(path.glob(pattern), None) is not None:
+                return layout
+    raise UnreadableFileError(f"Cannot read {path}: it is no set of a known layout.")

@@ -1,0 +1,110 @@
+"""WebDataset shards: tar files that training streams, without a file an image.
+
+Every shard holds images of one subject and one split: `train-000007.tar`. A sample is
+
+    KEY.json       everything but the pixels, as in `sample.json`
+    KEY.png        16-bit grey; its text holds quantity, View and what black and white mean
+    KEY.masks.png  where there are masks: 16 bits a pixel, bit n is the n-th name of "masks"
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.data.formats.problems import check_file, reading, unreadable
+from XraySynthLib.data.formats.sample_files import (
+    masks_from_png,
+    masks_to_png,
+    sample_from_record,
+    sample_to_record,
+)
+from XraySynthLib.data.formats.xray_raster import xray_from_png, xray_to_png
+from XraySynthLib.data.sample import Sample
+from XraySynthLib.data.sets.description import SetDescription
+from XraySynthLib.data.sets.parts import Part
+from XraySynthLib.data.sets.samples import LazySamples
+from XraySynthLib.data.sets.splits import SPLITS
+from XraySynthLib.data.xray import Quantity
+
+QUANTITIES = (Quantity.LINE_INTEGRAL, Quantity.TRANSMISSION, Quantity.DISPLAY)
+FRAGMENTS_STAY = False
+RECORD, IMAGE, MASKS = "json", "png", "masks.png"
+
+Member = tuple[int, int]
+"""Where a file's bytes are in a tar: offset and length."""
+
+
+def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
+    """Write one shard; see `layouts.Layout`."""
+    name = f"{part.split}-{part.index_in_split:06d}.tar"
+    with atomic_path(folder / name) as temporary, tarfile.open(temporary, "w") as tar:
+        for sample in samples:
+            record = json.dumps(sample_to_record(sample), allow_nan=False).encode()
+            _add(tar, f"{sample.key}.{RECORD}", record)
+            _add(tar, f"{sample.key}.{IMAGE}", xray_to_png(sample.xray))
+            if sample.masks:
+                masks = masks_to_png(list(sample.masks.values()))
+                _add(tar, f"{sample.key}.{MASKS}", masks)
+    return [name]
+
+
+def assemble(folder: Path, description: SetDescription) -> list[str]:
+    """Shards are whole as they are; see `layouts.Layout`."""
+    return []
+
+
+def read(path: Path, split: str | None = None) -> Sequence[Sample]:
+    """Open a folder of shards or one shard; see `layouts.Layout`."""
+    shards = [path] if path.is_file() else sorted(path.glob("*.tar"))
+    if split is not None:
+        shards = [shard for shard in shards if _split_of(shard) == split]
+    places = [(shard, members) for shard in shards for members in _members(shard).values()]
+    return LazySamples(places, _load)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file without date or owner: who wrote it, and when, must not change a byte."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _split_of(shard: Path) -> str:
+    name = shard.name.partition("-")[0]
+    return name if name in SPLITS else SPLITS[0]
+
+
+def _members(shard: Path) -> dict[str, dict[str, Member]]:
+    """Key -> suffix -> where; the key ends at the first dot, as WebDataset has it."""
+    check_file(shard)
+    samples: dict[str, dict[str, Member]] = {}
+    with reading(shard, "a tar file"), tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            key, _, suffix = member.name.partition(".")
+            samples.setdefault(key, {})[suffix] = member.offset_data, member.size
+    for key, members in samples.items():
+        if not {RECORD, IMAGE} <= set(members):
+            raise unreadable(shard, f"sample {key!r} has no .{RECORD} or no .{IMAGE}.")
+    return samples
+
+
+def _load(place: tuple[Path, dict[str, Member]]) -> Sample:
+    shard, members = place
+    files: dict[str, bytes] = {}
+    with reading(shard, "a tar file"), shard.open("rb") as data:
+        for suffix, (offset, size) in members.items():
+            data.seek(offset)
+            files[suffix] = data.read(size)
+    with reading(shard, "a shard of XraySynth"):
+        record: dict[str, Any] = json.loads(files[RECORD])
+        names = record["masks"]
+    xray = xray_from_png(files[IMAGE], shard)
+    if not names:
+        return sample_from_record(record, xray.values, None if names is None else {}, shard)
+    with reading(shard, "a shard of XraySynth"):
+        masks = masks_from_png(files[MASKS], names, shard)
+    return sample_from_record(record, xray.values, masks, shard)
