@@ -19,6 +19,7 @@ from XraySynthLib.errors import MissingDependencyError, UsageError, XraySynthErr
 VERBS = {
     "generate": ("GenerateConfig", "People who never were: CT, labels and landmarks."),
     "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
+    "export": ("ExportConfig", "Subjects x views -> a labelled training set in a known format."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }

@@ -9,6 +9,7 @@ import pytest
 
 from XraySynthLib.data import Quantity
 from XraySynthLib.drr import (
+    ACQUISITION_PRESETS,
     Acquisition,
     AcquisitionRanges,
     Collimation,
@@ -86,8 +87,22 @@ class TestDraws:
         assert {field.shape for field in collimated} == {"rectangle", "circle", "octagon"}
         assert len({r.noise_seed for r in records}) == N_DRAWS
         assert {f.name for f in fields(ranges)} == {
-            *(name.partition(" ")[0] for name in values), "kvp", "collimated_share",
+            *(name.partition(" ")[0] for name in values),
+            "directions_deg", "kvp", "collimated_share",
         }  # fmt: skip
+
+    def test_angles_are_drawn_about_each_direction(self):
+        ranges = ACQUISITION_PRESETS["standard-views"]
+        found = set()
+        for item in range(N_DRAWS):
+            pose = drawn((4, item), ranges).pose
+            offsets = np.abs(
+                np.subtract(ranges.directions_deg, (pose.primary_deg, pose.secondary_deg))
+            )
+            near = np.nonzero((offsets <= 8).all(axis=1))[0]
+            assert len(near) == 1
+            found.add(int(near[0]))
+        assert found == set(range(6))
 
     def test_parameters_are_independent(self):
         records = [drawn((2, item)) for item in range(N_DRAWS)]

@@ -7,11 +7,11 @@ from XraySynthLib.data import Quantity, Volume, Xray
 from XraySynthLib.drr import (
     Collimation,
     Exposure,
+    LabelProjector,
     Materials,
     expose,
     materials_from_hu,
     project,
-    project_masks,
     to_display,
 )
 from XraySynthLib.drr.scatter import scattered
@@ -137,6 +137,6 @@ def test_a_plate_one_voxel_thick_has_a_mask_and_its_edges_blur_does_not():
     ras_from_ijk = np.diag([4.0, 4.0, 4.0, 1.0])
     ras_from_ijk[:3, 3] = -20
     view = view_from_carm(CArmPose(), Intrinsics(1020.0, (1.0, 1.0), (101, 101)))
-    mask = project_masks(labels, ras_from_ijk, view)[4]
+    mask = LabelProjector(labels, ras_from_ijk).masks(view)[4]
     # Seven voxels of 4 mm at magnification 1020 / 530: the ray is half in at their very edge.
     assert mask[50].sum() == mask[:, 50].sum() == pytest.approx(28 * 1020 / 530, abs=1.5)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from XraySynthLib.drr import Materials, prepare, project, project_labels, project_masks
+from XraySynthLib.drr import LabelProjector, Materials, prepare, project
+from XraySynthLib.drr.engines.numba_joseph import NumbaJoseph
 from XraySynthLib.drr.projection import ENGINES
 from XraySynthLib.errors import EngineError
 from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
@@ -235,7 +236,7 @@ class TestLabels:
 
     def test_path_lengths(self):
         labels, ras_from_ijk = self.a_label_map()
-        lengths = dict(project_labels(labels, ras_from_ijk, self.a_front_view()))
+        lengths = dict(LabelProjector(labels, ras_from_ijk).project(self.a_front_view()))
         assert set(lengths) == {3, 7, 9}
         assert lengths[3].max() == pytest.approx(40, rel=0.01)
         assert lengths[9].max() == pytest.approx(10, rel=0.01)
@@ -245,7 +246,7 @@ class TestLabels:
         rng = np.random.default_rng(0)
         density = ndimage.gaussian_filter(rng.random((40, 40, 40)), 2).astype(np.float32)
         view = self.a_front_view()
-        parts = project_labels(labels, ras_from_ijk, view, density)
+        parts = LabelProjector(labels, ras_from_ijk, density).project(view)
         whole = Materials(("water",), (density * (labels > 0))[None], ras_from_ijk)
         expected = project(whole, view)[0]
         total = sum(image for _, image in parts)
@@ -254,7 +255,7 @@ class TestLabels:
     def test_masks_are_where_the_label_is_and_head_is_up(self):
         labels, ras_from_ijk = self.a_label_map()
         view = self.a_front_view()
-        masks = project_masks(labels, ras_from_ijk, view, values=(3, 7))
+        masks = LabelProjector(labels, ras_from_ijk, values=(3, 7)).masks(view)
         assert set(masks) == {3, 7}
         rows_low, rows_high = (np.nonzero(masks[label].any(axis=1))[0] for label in (3, 7))
         assert rows_low.min() > rows_high.max()  # 3 has smaller S than 7: it lies lower
@@ -262,3 +263,17 @@ class TestLabels:
         # RAS -19 is the label's end at the patient's left, which is at larger columns.
         assert masks[7][round(corner[1]) - 2, round(corner[0]) - 2]
         assert not masks[7][round(corner[1]) - 2, round(corner[0]) + 4]
+
+
+def test_the_number_of_threads_changes_no_bit():
+    rng = np.random.default_rng(3)
+    density = np.zeros((2, 40, 44, 48), np.float32)
+    density[:, 4:36, 5:40, 6:42] = rng.uniform(0, 1, (2, 32, 35, 36))
+    density[:, 4:12, 5:20, 6:30] = 0  # rows of different spans
+    ras_from_ijk = np.diag([3.1, 3.3, 2.9, 1.0])
+    ras_from_ijk[:3, 3] = -60
+    materials = Materials(("soft tissue", "bone"), density, ras_from_ijk)
+    view = view_from_carm(CArmPose(20, 10, 5), Intrinsics(1020.0, (1.0, 1.0), (300, 310)))
+    one, *others = (NumbaJoseph(materials, n).project(view) for n in (1, 2, 3, 5))
+    for other in others:
+        np.testing.assert_array_equal(one, other)

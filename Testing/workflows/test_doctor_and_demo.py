@@ -122,7 +122,9 @@ class TestDemo:
         outcome = xraysynth("demo", "--output", output, "--progress", "json", "--seed", 4)
         assert (outcome.code, outcome.err) == (0, "")
         lines = [json.loads(line) for line in outcome.out.splitlines()]
-        assert lines[-2] == {"stage": "demo", "done": 18, "total": 18} and len(lines) == 20
+        assert (
+            lines[-2] == {"stage": "demo", "done": 18, "total": 18, "eta_s": 0} and len(lines) == 20
+        )
         assert (output / "contact-sheet.png").stat().st_size > 10_000
         report = (output / "report.html").read_text("utf-8")
         assert "2 of 2" in report and "contact-sheet.png" in report and "not for clinical" in report

@@ -24,7 +24,8 @@ def test_subjects_are_written_whole_and_made_again_only_where_missing(xraysynth,
     words = ("generate", "--output", output, "--count", 2, "--seed", 3, "--progress", "json")
     outcome = xraysynth(*words)
     assert (outcome.code, outcome.err) == (0, "")
-    assert json.loads(outcome.out.splitlines()[-2]) == {"stage": "generate", "done": 2, "total": 2}
+    last = {"stage": "generate", "done": 2, "total": 2, "eta_s": 0}
+    assert json.loads(outcome.out.splitlines()[-2]) == last
     folders = sorted(path.name for path in output.iterdir())
     assert folders == ["subject-0000", "subject-0001"]
     first, second = (files_of(output / name) for name in folders)

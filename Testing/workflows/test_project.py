@@ -281,7 +281,9 @@ class TestSeeds:
 class TestProgress:
     def test_json_lines(self, run, patient):
         lines = [json.loads(line) for line in run("--progress", "json").out.splitlines()]
+        etas = [line.pop("eta_s") for line in lines[:-1]]
         assert lines[:-1] == [{"stage": "project", "done": n, "total": 4} for n in range(5)]
+        assert etas[0] is None and min(etas[1:]) >= 0 and etas[-1] == 0
         assert lines[-1] == {"result": str(patient / "out")}
 
     def test_none(self, run, patient):

@@ -6,6 +6,7 @@ nor torch: an engine loads what it needs when it is first asked for.
 """
 
 from XraySynthLib.drr.acquisition import (
+    ACQUISITION_PRESETS,
     Acquisition,
     AcquisitionRanges,
     acquire,
@@ -25,13 +26,13 @@ from XraySynthLib.drr.materials import Materials, materials_from_hu, materials_f
 from XraySynthLib.drr.preview import Preview
 from XraySynthLib.drr.projection import (
     ENGINES,
+    LabelProjector,
     prepare,
     project,
-    project_labels,
-    project_masks,
 )
 
 __all__ = [
+    "ACQUISITION_PRESETS",
     "ENGINES",
     "FULL",
     "PLAIN",
@@ -40,6 +41,7 @@ __all__ = [
     "CappedCylinder",
     "Collimation",
     "Exposure",
+    "LabelProjector",
     "Materials",
     "Preview",
     "acquire",
@@ -50,8 +52,6 @@ __all__ = [
     "materials_from_labels",
     "prepare",
     "project",
-    "project_labels",
-    "project_masks",
     "screw",
     "to_display",
     "to_line_integral",

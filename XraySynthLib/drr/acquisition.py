@@ -5,6 +5,7 @@ The record is all that is needed to make an image again; drawing and applying sh
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from XraySynthLib.drr.exposure import Exposure, expose
 from XraySynthLib.drr.materials import Materials
 from XraySynthLib.drr.projection import project
 from XraySynthLib.drr.spectrum import SHIPPED_KVP
-from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
+from XraySynthLib.geometry import VIEW_PRESETS, CArmPose, Intrinsics, View, view_from_carm
 
 Range = tuple[float, float]
 
@@ -26,8 +27,9 @@ class AcquisitionRanges:
     """From where acquisitions are drawn, uniformly and independently.
 
     Attributes:
-        primary_deg: Positioner primary angle, +LAO.
-        secondary_deg: Positioner secondary angle, +CRA.
+        directions_deg: (primary, secondary) about which the angles are drawn, each as likely.
+        primary_deg: Positioner primary angle from there, +LAO.
+        secondary_deg: Positioner secondary angle from there, +CRA.
         roll_deg: Roll about the beam.
         isocenter_offset_mm: Each coordinate of the isocentre, from the point aimed at, RAS.
         source_to_isocenter_mm: Distance from the source to the isocentre.
@@ -43,6 +45,7 @@ class AcquisitionRanges:
         ValueError: If a range runs backward or holds what no acquisition can have.
     """
 
+    directions_deg: tuple[Range, ...] = ((0.0, 0.0),)
     primary_deg: Range = (-45.0, 45.0)
     secondary_deg: Range = (-40.0, 40.0)
     roll_deg: Range = (-10.0, 10.0)
@@ -58,13 +61,15 @@ class AcquisitionRanges:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name in ("kvp", "collimated_share"):
+            if name in ("directions_deg", "kvp", "collimated_share"):
                 continue
             low, high = value
             if not (np.isfinite([low, high]).all() and low <= high):
                 raise ValueError(f"{name} must be a range from low to high, got {value}.")
         if self.photons_per_mm2[0] <= 0:
             raise ValueError("photons_per_mm2 is drawn on a log scale and must be positive.")
+        if not self.directions_deg or not np.isfinite(self.directions_deg).all():
+            raise ValueError("directions_deg must list at least one pair of angles.")
         if not self.kvp:
             raise ValueError("kvp must list at least one tube voltage.")
         if not 0 <= self.collimated_share <= 1:
@@ -74,14 +79,49 @@ class AcquisitionRanges:
         for kvp in self.kvp:
             Exposure(kvp)
         for end in (0, 1):  # what the extremes allow, all between them do
-            CArmPose(
-                self.primary_deg[end],
-                self.secondary_deg[end],
-                self.roll_deg[end],
-                source_to_isocenter_mm=self.source_to_isocenter_mm[end],
-            )
+            for primary_deg, secondary_deg in self.directions_deg:
+                CArmPose(
+                    primary_deg + self.primary_deg[end],
+                    secondary_deg + self.secondary_deg[end],
+                    self.roll_deg[end],
+                    source_to_isocenter_mm=self.source_to_isocenter_mm[end],
+                )
             names = ("scatter", "photons_per_mm2", "electronic_noise_photons", "blur_mm")
             Exposure(**{name: getattr(self, name)[end] for name in names})
+
+
+ACQUISITION_PRESETS = MappingProxyType(
+    {
+        "pelvis-deepfluoro": AcquisitionRanges(
+            primary_deg=(-45.0, 45.0),
+            secondary_deg=(-35.0, 35.0),
+            roll_deg=(-12.0, 12.0),
+            isocenter_offset_mm=(-45.0, 45.0),
+            source_to_isocenter_mm=(600.0, 800.0),
+        ),
+        "standard-views": AcquisitionRanges(
+            directions_deg=tuple(
+                VIEW_PRESETS[name]
+                for name in (
+                    "ap",
+                    "inlet",
+                    "outlet",
+                    "judet-obturator-left",
+                    "judet-obturator-right",
+                    "lateral",
+                )
+            ),
+            primary_deg=(-8.0, 8.0),
+            secondary_deg=(-8.0, 8.0),
+            roll_deg=(-5.0, 5.0),
+            isocenter_offset_mm=(-25.0, 25.0),
+            source_to_isocenter_mm=(600.0, 750.0),
+        ),
+        "uniform": AcquisitionRanges(),
+    }
+)
+"""Ranges by name. "pelvis-deepfluoro": about AP, obliques and tilts, the pelvis often cut by the
+image's edge, as in DeepFluoro's images; set by what its documents show, not fitted to its poses."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +207,7 @@ def draw_acquisition(
         for limits in (ranges.primary_deg, ranges.secondary_deg, ranges.roll_deg)
     )
     offset_mm = rng.uniform(*ranges.isocenter_offset_mm, size=3)
-    pose = CArmPose(
-        primary_deg,
-        secondary_deg,
-        roll_deg,
-        np.asarray(aim_ras_mm, dtype=float) + offset_mm,
-        rng.uniform(*ranges.source_to_isocenter_mm),
-    )
+    source_to_isocenter_mm = rng.uniform(*ranges.source_to_isocenter_mm)
     width_mm, height_mm = intrinsics.size_mm * rng.uniform(*ranges.field_share, size=2)
     shape = ("rectangle", "circle", "octagon")[rng.integers(3)]
     field_angle_deg = rng.uniform(-20, 20)
@@ -189,7 +223,16 @@ def draw_acquisition(
         if collimated
         else None,
     )
-    return Acquisition(pose, intrinsics, exposure, int(rng.integers(2**32)))
+    noise_seed = int(rng.integers(2**32))
+    direction = ranges.directions_deg[int(rng.random() * len(ranges.directions_deg))]
+    pose = CArmPose(
+        direction[0] + primary_deg,
+        direction[1] + secondary_deg,
+        roll_deg,
+        np.asarray(aim_ras_mm, dtype=float) + offset_mm,
+        source_to_isocenter_mm,
+    )
+    return Acquisition(pose, intrinsics, exposure, noise_seed)
 
 
 def acquire(materials: Materials, acquisition: Acquisition, engine: str = "numba") -> Xray:

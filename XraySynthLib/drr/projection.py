@@ -119,55 +119,49 @@ def _before_detector(materials: Materials, view: View) -> Materials:
     return Materials(materials.names, materials.density_g_per_cm3 * before, materials.ras_from_ijk)
 
 
-def project_labels(
-    labels: NDArray,
-    ras_from_ijk: NDArray,
-    view: View,
-    density_g_per_cm3: NDArray | None = None,
-    values: tuple[int, ...] | None = None,
-) -> Iterator[tuple[int, NDArray]]:
-    """Project each label of a label map.
+class LabelProjector:
+    """The labels of a label map made ready for projection, view after view.
 
     Args:
         labels: (K, J, I) integers; 0 is background.
         ras_from_ijk: (4, 4) of the label map.
-        view: The view.
-        density_g_per_cm3: (K, J, I); where given, the label's area density is projected, else the
-            length of each ray within the label.
-        values: The labels wanted; None means all but 0.
-
-    Yields:
-        A label and its (rows, columns) float32 image: path length, mm, or area density, g/cm2; all
-        zero where the view does not see the label.
+        density_g_per_cm3: (K, J, I); where given, a label's area density is projected, else the
+            length of each ray within it.
+        values: The labels wanted; None means all but 0. Those that are not there are left out.
     """
-    for value in np.unique(labels) if values is None else values:
-        inside = labels == value
-        if value == 0 or not inside.any():
-            continue
-        box, ras_from_box = bounding_box(inside, ras_from_ijk)
-        weight = 10.0 if density_g_per_cm3 is None else density_g_per_cm3[box]  # cm -> mm
-        density = (inside[box] * weight).astype(np.float32)[None]
-        part = Materials((f"label {value}",), density, ras_from_box)
-        yield int(value), prepare(_before_detector(part, view)).project(view)[0]
 
+    def __init__(
+        self,
+        labels: NDArray,
+        ras_from_ijk: NDArray,
+        density_g_per_cm3: NDArray | None = None,
+        values: tuple[int, ...] | None = None,
+    ) -> None:
+        self._parts: dict[int, Materials] = {}
+        self._threshold_mm = MASK_MIN_VOXELS * np.linalg.norm(ras_from_ijk[:3, :3], axis=0).min()
+        for value in np.unique(labels) if values is None else values:
+            inside = labels == value
+            if value == 0 or not inside.any():
+                continue
+            box, ras_from_box = bounding_box(inside, ras_from_ijk)
+            weight = 10.0 if density_g_per_cm3 is None else density_g_per_cm3[box]  # cm -> mm
+            density = (inside[box] * weight).astype(np.float32)[None]
+            self._parts[int(value)] = Materials((f"label {value}",), density, ras_from_box)
 
-def project_masks(
-    labels: NDArray,
-    ras_from_ijk: NDArray,
-    view: View,
-    values: tuple[int, ...] | None = None,
-) -> dict[int, NDArray]:
-    """Masks of the labels as a view sees them; they overlap, an X-ray looks through.
+    def project(self, view: View) -> Iterator[tuple[int, NDArray]]:
+        """Project each label.
 
-    Args:
-        labels: (K, J, I) integers; 0 is background.
-        ras_from_ijk: (4, 4) of the label map.
-        view: The view.
-        values: The labels wanted; None means all but 0.
+        Yields:
+            A label and its (rows, columns) float32 image: path length, mm, or area density,
+            g/cm2; all zero where the view does not see the label.
+        """
+        for value, part in self._parts.items():
+            yield value, prepare(_before_detector(part, view)).project(view)[0]
 
-    Returns:
-        Label -> (rows, columns) bool.
-    """
-    threshold_mm = MASK_MIN_VOXELS * np.linalg.norm(ras_from_ijk[:3, :3], axis=0).min()
-    lengths = project_labels(labels, ras_from_ijk, view, values=values)
-    return {value: length_mm > threshold_mm for value, length_mm in lengths}
+    def masks(self, view: View) -> dict[int, NDArray]:
+        """Masks of the labels, by path length; they overlap, an X-ray looks through.
+
+        Returns:
+            Label -> (rows, columns) bool.
+        """
+        return {value: length > self._threshold_mm for value, length in self.project(view)}

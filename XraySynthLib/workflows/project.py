@@ -236,10 +236,10 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
     """Do the work step by step; the last step yields (sample, display image)."""
     from XraySynthLib.data.formats import read_landmarks, read_volume
     from XraySynthLib.drr import (
+        LabelProjector,
         expose,
         materials_from_hu,
         project,
-        project_masks,
         to_display,
         to_line_integral,
     )
@@ -271,8 +271,8 @@ def _stages(config: ProjectConfig) -> Iterator[object]:
     masks = None
     if volume.labels is not None:
         values = config.label_values or None
-        by_label = project_masks(volume.labels, volume.ras_from_ijk, view, values)
-        masks = {f"label {label}": mask for label, mask in by_label.items()}
+        labels = LabelProjector(volume.labels, volume.ras_from_ijk, values=values)
+        masks = {f"label {label}": mask for label, mask in labels.masks(view).items()}
     images = {"transmission": transmission, "line-integral": line_integral, "display": shown}
     sample = Sample(
         key=subject_of(config),

@@ -30,6 +30,8 @@ from XraySynthLib.geometry import View
 
 VOXEL_FRACTION = 0.25
 BAND_ROWS = 64
+BANDS_TOGETHER = 4
+"""Their number is a multiple of it, so that two or four threads end together."""
 MARGIN = 3
 """Grid rows and columns beyond the outermost pixel, for the cubic kernel."""
 LAYOUTS = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
@@ -110,12 +112,18 @@ class NumbaJoseph:
         def look_up_band(band: tuple[int, int]) -> None:
             look_up(sums, directions[:, order], lengths_cm, sign, grid, band, image)
 
-        _in_bands(sum_band, n_u, pool, self.n_threads)
-        _in_bands(look_up_band, image.shape[1], pool, self.n_threads)
+        _in_bands(sum_band, n_u, pool)
+        _in_bands(look_up_band, image.shape[1], pool)
 
 
 def _usable_cpus() -> int:
-    """Processors that this process may use; Windows and macOS only know how many there are."""
+    """Processors that this process may use; Windows and macOS only know how many there are.
+
+    XRAYSYNTH_THREADS says it otherwise: where several processes share a machine.
+    """
+    said = os.environ.get("XRAYSYNTH_THREADS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -233,12 +241,15 @@ def _span_box(spans: NDArray) -> list[tuple[int, int]]:
 
 
 def _in_bands(
-    work: Callable[[tuple[int, int]], None], n_rows: int, pool: ThreadPoolExecutor, n_threads: int
+    work: Callable[[tuple[int, int]], None], n_rows: int, pool: ThreadPoolExecutor
 ) -> None:
-    """Run `work((first, stop))` over bands of rows, in threads."""
+    """Run `work((first, stop))` over bands of rows, in threads.
+
+    Sums are rounded by band, so bands do not depend on the number of threads.
+    """
     n_bands = max(1, round(n_rows / BAND_ROWS))
     if n_bands > 1:
-        n_bands = -(-n_bands // n_threads) * n_threads
+        n_bands = -(-n_bands // BANDS_TOGETHER) * BANDS_TOGETHER
     edges = np.linspace(0, n_rows, n_bands + 1).astype(int)
     for done in [pool.submit(work, (int(a), int(b))) for a, b in pairwise(edges) if b > a]:
         done.result()

@@ -1,0 +1,121 @@
+"""Many calls of one function, here, in processes of this machine, or on a Dask cluster."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from XraySynthLib.errors import MissingDependencyError, XraySynthError
+
+Task = TypeVar("Task")
+THREADS_VARIABLE = "XRAYSYNTH_THREADS"
+
+
+def map_unordered(
+    function: Callable[..., Any],
+    tasks: Sequence[Task],
+    shared: tuple[Any, ...],
+    n_workers: int,
+    scheduler: str | None,
+) -> Iterator[Task]:
+    """Call `function(*shared, task)` for every task; yield each task when it is done.
+
+    Args:
+        function: A function of a module; whatever it makes it leaves in files. It may be called
+            again for a task whose worker died.
+        tasks: The tasks.
+        shared: Arguments that are the same for all.
+        n_workers: Processes; 1 stays in this one.
+        scheduler: Address of a Dask scheduler, whose workers are used instead.
+
+    Raises:
+        XraySynthError: If workers die again and again, or the scheduler cannot be reached.
+        Exception: Whatever `function` raised.
+    """
+    if not tasks:
+        return iter(())
+    if scheduler is not None:
+        return _on_dask(function, tasks, shared, scheduler)
+    if n_workers == 1 or len(tasks) == 1:
+        return _here(function, tasks, shared)
+    return _in_processes(function, tasks, shared, min(n_workers, len(tasks)))
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _here(
+    function: Callable[..., Any], tasks: Sequence[Task], shared: tuple[Any, ...]
+) -> Iterator[Task]:
+    for task in tasks:
+        function(*shared, task)
+        yield task
+
+
+def _in_processes(
+    function: Callable[..., Any], tasks: Sequence[Task], shared: tuple[Any, ...], n_workers: int
+) -> Iterator[Task]:
+    import multiprocessing
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+
+    threads = str(max(1, usable_cpus() // n_workers))
+    pool = ProcessPoolExecutor(
+        n_workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_limit_threads,
+        initargs=(threads,),
+    )
+    waiting: dict[Future, Task] = {}
+    todo = iter(tasks)
+    try:
+        while True:
+            while len(waiting) < 2 * n_workers and (task := next(todo, None)) is not None:
+                waiting[pool.submit(function, *shared, task)] = task
+            if not waiting:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                future.result()
+                yield waiting.pop(future)
+    except BrokenProcessPool as error:
+        raise XraySynthError(
+            "A worker process died, perhaps for want of memory; run the same command again, with "
+            "fewer --workers."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _limit_threads(threads: str) -> None:
+    os.environ[THREADS_VARIABLE] = threads
+
+
+def _on_dask(
+    function: Callable[..., Any], tasks: Sequence[Task], shared: tuple[Any, ...], scheduler: str
+) -> Iterator[Task]:
+    try:
+        from distributed import Client, as_completed
+        from distributed.scheduler import KilledWorker
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "--scheduler needs the package 'distributed': pip install 'xraysynth[cluster]'."
+        ) from error
+    try:
+        client = Client(scheduler, timeout=15, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise XraySynthError(f"No Dask scheduler answers at {scheduler}: {error}.") from error
+    with client:
+        futures = {client.submit(function, *shared, task, pure=False): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except KilledWorker as error:
+            raise XraySynthError(
+                "Dask's workers died again and again on one part, perhaps for want of memory."
+            ) from error
+        finally:
+            client.cancel(list(futures))
