@@ -8,6 +8,7 @@ from XraySynthLib.errors import MissingDependencyError, XraySynthError
 
 Task = TypeVar("Task")
 THREADS_VARIABLE = "XRAYSYNTH_THREADS"
+CONNECT_S = 15
 
 
 def map_unordered(
@@ -104,7 +105,7 @@ def _on_dask(
             "--scheduler needs the package 'distributed': pip install 'xraysynth[cluster]'."
         ) from error
     try:
-        client = Client(scheduler, timeout=15, set_as_default=False)
+        client = Client(scheduler, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise XraySynthError(f"No Dask scheduler answers at {scheduler}: {error}.") from error
     with client:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from XraySynthLib.data.sample import Sample
-from XraySynthLib.data.sets.description import SET_NAME, SetDescription
+from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.xray import Quantity
 from XraySynthLib.errors import MissingDependencyError, UnreadableFileError
@@ -110,6 +110,10 @@ def _layout_of(path: Path) -> str:
         raise UnreadableFileError(f"Cannot read {path}: there is no such file or folder.")
     if (path / SET_NAME).is_file():
         return SetDescription.read(path / SET_NAME).layout
+    if (path / UNFINISHED_NAME).is_file():
+        raise UnreadableFileError(
+            f"Cannot read {path}: the set is not whole; the command that began it makes the rest."
+        )
     suffix = path.suffix.lower()
     by_suffix = {
         ".json": "coco",

@@ -93,6 +93,7 @@ def write_part_record(
         "files": {name: sha256_of(folder / name) for name in sorted(files)},
         "samples": records,
     }
+    document["sha256"] = _digest(document)
     path = folder / f"{part.stem}.json"
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(document, allow_nan=False) + "\n", "utf-8")
@@ -109,11 +110,15 @@ def read_part_record(folder: Path, part: Part) -> dict[str, Any] | None:
         return None
     with reading(path, "a JSON file"):
         document = json.loads(path.read_text("utf-8"))
-    if not isinstance(document, dict) or document.get("part") != asdict(part):
+    if not isinstance(document, dict) or document.pop("sha256", None) != _digest(document):
+        raise unreadable(path, "it is damaged: its SHA-256 is not that of its text.")
+    if document["part"] != asdict(part) or len(document["samples"]) != part.count:
         raise unreadable(path, "it is the record of another part.")
-    if not isinstance(document.get("files"), dict) or len(document["samples"]) != part.count:
-        raise unreadable(path, "it is not whole.")
     return document
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, allow_nan=False).encode()).hexdigest()
 
 
 def damaged_files(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
