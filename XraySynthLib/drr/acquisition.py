@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.data import Xray
 from XraySynthLib.drr.collimation import Collimation
@@ -20,6 +20,8 @@ from XraySynthLib.drr.spectrum import SHIPPED_KVP
 from XraySynthLib.geometry import VIEW_PRESETS, CArmPose, Intrinsics, View, view_from_carm
 
 Range = tuple[float, float]
+OPEN_SHARE = 0.5
+"""A pixel is in the open field where at least this much of the beam passes the collimator."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,14 @@ class Acquisition:
     def view(self) -> View:
         """The view of the pose and the detector."""
         return view_from_carm(self.pose, self.intrinsics)
+
+    @property
+    def open_field(self) -> NDArray | None:
+        """(rows, columns) bool, what the collimator leaves open; None where there is none."""
+        collimation = self.exposure.collimation
+        if collimation is None:
+            return None
+        return collimation.openness(self.intrinsics) >= OPEN_SHARE
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON types."""

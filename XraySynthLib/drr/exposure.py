@@ -133,7 +133,12 @@ def to_line_integral(xray: Xray) -> Xray:
     return replace(xray, values=values, quantity=Quantity.LINE_INTEGRAL)
 
 
-def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: float = 0.0) -> Xray:
+def to_display(
+    xray: Xray,
+    window: tuple[float, float] | None = None,
+    detail: float = 0.0,
+    open_field: NDArray | None = None,
+) -> Xray:
     """Window a LINE_INTEGRAL image to 0..1, dense bright.
 
     Args:
@@ -142,6 +147,8 @@ def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: fl
             collimator left open.
         detail: How much of what is finer than `DETAIL_MM` is added (unsharp masking), as consoles
             do to show bone behind the heart and in the lung alike; 0 for none, 1 to double it.
+        open_field: (rows, columns) bool, what the collimator left open: the window is fitted to
+            it and the rest blacked out, as consoles do; None where nothing is known of it.
 
     Raises:
         ValueError: If the image is of another quantity or the window is empty.
@@ -154,8 +161,10 @@ def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: fl
         coarse = ndimage.gaussian_filter(values, sigma_px, mode="nearest", truncate=3)
         values = values + np.float32(detail) * (values - coarse)
     if window is None:
-        open_field = values[values < -np.log(10 * MIN_TRANSMISSION)]
-        low, high = np.percentile(open_field if open_field.size else values, DISPLAY_PERCENTILES)
+        lit = values < -np.log(10 * MIN_TRANSMISSION)
+        if open_field is not None:
+            lit &= open_field
+        low, high = np.percentile(values[lit] if lit.any() else values, DISPLAY_PERCENTILES)
         if high <= low:
             high = low + 1.0
     else:
@@ -163,6 +172,8 @@ def to_display(xray: Xray, window: tuple[float, float] | None = None, detail: fl
         if not high > low:
             raise ValueError(f"The window's upper end must be above its lower, got {window}.")
     shown = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    if open_field is not None:
+        shown *= open_field
     return replace(xray, values=shown, quantity=Quantity.DISPLAY)
 
 

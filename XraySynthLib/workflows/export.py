@@ -38,7 +38,6 @@ from XraySynthLib.data.sets.parts import (
 )
 from XraySynthLib.drr import (
     ACQUISITION_PRESETS,
-    Acquisition,
     AcquisitionRanges,
     LabelProjector,
     Materials,
@@ -52,6 +51,7 @@ from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.geometry import Intrinsics
 from XraySynthLib.workflows.config import VerbConfig
 from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.set_report import write_set_report
 from XraySynthLib.workflows.subjects import SubjectFolder, common_landmark_names, find_subjects
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
@@ -67,8 +67,6 @@ RANGE_OPTIONS = (
 )
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 MAX_IMAGES = 100_000_000
-OPEN_SHARE = 0.5
-"""A pixel is in the open field where at least this much of the beam passes the collimator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +193,7 @@ def run(config: ExportConfig) -> Path:
             (folder / SET_NAME).unlink(missing_ok=True)
             _make_parts(config, description, subjects, recipe, missing)
             _assemble(folder, description)
-    _tidy(folder, description)
+    _finish(folder, description)
     return folder
 
 
@@ -410,13 +408,13 @@ def make_sample(item: int, subject: LoadedSubject, recipe: Recipe) -> Sample:
     """
     rng = np.random.default_rng((recipe.seed, item))
     acquisition = draw_acquisition(recipe.ranges, recipe.intrinsics, subject.aim_ras_mm, rng)
-    xray = _as_quantity(acquire(subject.materials, acquisition), recipe)
-    open_field = _open_field(acquisition)
+    open_field = acquisition.open_field
+    xray = _as_quantity(acquire(subject.materials, acquisition), recipe, open_field)
     landmarks = _seen(subject.landmarks.seen_from(acquisition.view), open_field)
     masks = None
     if subject.labels is not None:
         masks = {
-            mask_name(label): mask & open_field
+            mask_name(label): mask if open_field is None else mask & open_field
             for label, mask in subject.labels.masks(acquisition.view).items()
         }
     config = {
@@ -433,25 +431,19 @@ def make_sample(item: int, subject: LoadedSubject, recipe: Recipe) -> Sample:
     )
 
 
-def _as_quantity(transmission: Xray, recipe: Recipe) -> Xray:
+def _as_quantity(transmission: Xray, recipe: Recipe, open_field: NDArray | None) -> Xray:
     if recipe.quantity is Quantity.TRANSMISSION:
         return transmission
     line_integral = to_line_integral(transmission)
     if recipe.quantity is Quantity.LINE_INTEGRAL:
         return line_integral
-    return to_display(line_integral, detail=recipe.detail)
+    return to_display(line_integral, detail=recipe.detail, open_field=open_field)
 
 
-def _open_field(acquisition: Acquisition) -> NDArray:
-    """(rows, columns) bool, where the collimator leaves the field open."""
-    collimation, intrinsics = acquisition.exposure.collimation, acquisition.intrinsics
-    if collimation is None:
-        return np.ones(intrinsics.shape_px, dtype=bool)
-    return collimation.openness(intrinsics) >= OPEN_SHARE
-
-
-def _seen(landmarks: ImageLandmarkSet, open_field: NDArray) -> ImageLandmarkSet:
+def _seen(landmarks: ImageLandmarkSet, open_field: NDArray | None) -> ImageLandmarkSet:
     """Landmarks of which only those in the open field are visible."""
+    if open_field is None:
+        return landmarks
     visible = landmarks.visible.copy()
     columns, rows = np.round(landmarks.points_px[visible]).astype(int).T
     visible[visible] = open_field[rows, columns]
@@ -472,10 +464,11 @@ def _assemble(folder: Path, description: SetDescription) -> None:
     replace(description, files=files).write(folder / SET_NAME)
 
 
-def _tidy(folder: Path, description: SetDescription) -> None:
-    """Remove what only an unfinished set needs; the plan of the run goes last."""
+def _finish(folder: Path, description: SetDescription) -> None:
+    """Describe a whole set and remove what only an unfinished one needs, the plan last."""
     if not (folder / UNFINISHED_NAME).exists():
         return
+    write_set_report(folder, description)
     if not layout_module(description.layout).FRAGMENTS_STAY:
         for part in description.parts:
             for fragment in folder.glob(f"{part.stem}.*"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from XraySynthLib.data import Provenance
+from XraySynthLib.data.sets import DERIVED_FROM
 from XraySynthLib.errors import UsageError
 from XraySynthLib.workflows.config import VerbConfig
 from XraySynthLib.workflows.progress import tracked
@@ -17,6 +18,8 @@ from XraySynthLib.workflows.progress import tracked
 PRESETS = {"compact": ((128, 128, 128), 2.5), "full": ((256, 256, 256), 1.25)}
 """Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis."""
 MAX_COUNT = 100_000
+MODEL_NAME = "musculoskeletal-models"
+"""The people of the shape model are called by it and their number."""
 PROVENANCE_NAME = "provenance.json"
 
 
@@ -99,6 +102,7 @@ def _is_there(config: GenerateConfig, index: int) -> bool:
 def _make(config: GenerateConfig, index: int) -> None:
     """Render one subject into a folder that appears whole."""
     from XraySynthLib.anatomy.render import render_ct
+    from XraySynthLib.anatomy.shape_model import load_shape_model
     from XraySynthLib.anatomy.subject import sample_subject
     from XraySynthLib.data.formats import write_labels, write_landmarks, write_volume
 
@@ -110,6 +114,7 @@ def _make(config: GenerateConfig, index: int) -> None:
         subject=f"rendered-{config.seed}-{index:04d}",
         seed=(config.seed, index),
         config={
+            DERIVED_FROM: [f"{MODEL_NAME}-{person}" for person in load_shape_model().training],
             "backend": config.backend,
             "preset": config.preset,
             "parameters": asdict(subject.parameters),

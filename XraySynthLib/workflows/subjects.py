@@ -48,9 +48,11 @@ class SubjectFolder:
         return read_volume(self.ct, self.labels), read_landmarks(self.landmarks)
 
     def aim_ras_mm(self, volume: Volume, landmarks: LandmarkSet) -> np.ndarray:
-        """(3,) where a C-arm is aimed, RAS, mm: the middle of the landmarks, else of the CT."""
+        """(3,) where a C-arm is aimed, RAS, mm: the middle of the landmarks' box, else the CT's."""
         points = landmarks.points_ras_mm[np.isfinite(landmarks.points_ras_mm[:, 0])]
-        return points.mean(axis=0) if len(points) else volume.center_ras_mm
+        if not len(points):
+            return volume.center_ras_mm
+        return (points.min(axis=0) + points.max(axis=0)) / 2
 
     def digest(self) -> str:
         """SHA-256 of everything that images are made from."""
