@@ -1,9 +1,8 @@
 """How thick the cortex of each place of each bone is, on the mean's vertices.
 
-Sources: femur Treece et al. 2010 (Medical Image Analysis 14) and Noble et al. 1988 (CORR 235);
-ilium and acetabulum Anderson et al. 2005 (J Biomech Eng 127: 0.5-2.5 mm, thickest at the roof),
-sacrum Richards et al. 2010 (J Osteoporos), vertebrae Silva et al. 1994 (about 0.4-0.8 mm, endplates
-more). All in mm at bone quality 1.
+All in mm at bone quality 1. Thicknesses are textbook values but for the vertebrae's: their shell is
+about 0.35 mm thick and looks twice that in CT (Silva et al. 1994); `VERTEBRA_MM` is what CT shows.
+`Testing/benchmark/published_ranges.csv` lists them.
 """
 
 from functools import lru_cache

@@ -1,7 +1,9 @@
 """Label ids of a subject's CT, and the Hounsfield units of soft tissue.
 
-HU at 120 kVp: Kalender 2011 (Computed Tomography, ch. 1), Aubrey et al. 2014 (muscle 30-80, fat
--190..-30; Acta Physiol 210), Lamba et al. 2014 (bladder 0-15, blood 35-55).
+What they lie within: fat -106..-79 HU (mean -94, Framingham), muscle 48 +- 5.5, to two standard
+deviations (psoas, Lawlor et al. 2022), blood 39-50 (aorta without anaemia, Sci Rep 2022, 12), urine
+0-32 (Int Urol Nephrol 2018). `Testing/benchmark/published_ranges.csv` has the sources, and says
+which values are textbook ones.
 """
 
 from enum import IntEnum

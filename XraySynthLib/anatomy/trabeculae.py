@@ -1,9 +1,9 @@
 """Hounsfield units inside the cortex: how dense where, and the grain along the load's lines.
 
-Regional values: femoral head 250-350 HU, neck and Ward's triangle far less, trochanter near fat
-(after Christensen et al. 2019, Clin Orthop Relat Res 477), vertebrae 100-200 HU (Pickhardt et al.
-2013, Ann Intern Med 158); sacral body about 130, ala 0-60 and ilium 100-200 HU are set by eye.
-Singh's groups (Singh et al. 1970, JBJS 52-A) give the femur's lines.
+Regional values: vertebrae after Jang et al. 2019 (Radiology 291: 226 HU before 30 years, 89 from
+90 on); the femoral head's 250-350 HU, neck and Ward's triangle far less, trochanter near fat are
+textbook values; sacral body about 130, ala 0-60 and ilium 100-200 HU are set by eye. Singh's groups
+give the femur's lines. Sources: `Testing/benchmark/published_ranges.csv`.
 """
 
 import numpy as np
