@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from XraySynthLib.drr import LabelProjector, Materials, prepare, project
 from XraySynthLib.drr.engines.numba_joseph import NumbaJoseph
-from XraySynthLib.drr.projection import ENGINES
+from XraySynthLib.drr.projection import ENGINES, _before_detector
 from XraySynthLib.errors import EngineError
 from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
 
@@ -277,3 +277,33 @@ def test_the_number_of_threads_changes_no_bit():
     one, *others = (NumbaJoseph(materials, n).project(view) for n in (1, 2, 3, 5))
     for other in others:
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_crop_is_a_part_of_the_image():
+    density = np.zeros((1, 20, 20, 20), np.float32)
+    density[0, 4:16, 5:15, 6:18] = np.random.default_rng(1).uniform(0.5, 1, (12, 10, 12))
+    density = ndimage.gaussian_filter(density, (0, 1.5, 1.5, 1.5))
+    ras_from_ijk = np.diag([4.0, 4.0, 4.0, 1.0])
+    ras_from_ijk[:3, 3] = -40
+    materials = Materials(("bone",), density, ras_from_ijk)
+    view = view_from_carm(CArmPose(30, -20, 8), Intrinsics(1020.0, (2.0, 2.5), (100, 90)))
+    rows, columns = slice(31, 77), slice(20, 63)
+    whole, part = project(materials, view)[0], project(materials, view.cropped(rows, columns))[0]
+    np.testing.assert_allclose(part, whole[rows, columns], atol=3e-3 * whole.max())
+
+
+@pytest.mark.parametrize("isocenter", [(0, 0, 0), (60, 10, -70), (300, 0, 0), (0, 480, 0)])
+def test_labels_at_the_edge_behind_and_beyond_the_image(isocenter):
+    """What a label's own shadow is cropped to loses nothing."""
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[3:9, 4:15, 2:16], labels[12:18, 10:19, 9:14] = 1, 2
+    ras_from_ijk = np.diag([5.0, 5.0, 5.0, 1.0])
+    ras_from_ijk[:3, 3] = -50
+    pose = CArmPose(25, 10, 5, isocenter, 700.0)
+    view = view_from_carm(pose, Intrinsics(1020.0, (2.0, 2.0), (90, 110)))
+    projector = LabelProjector(labels, ras_from_ijk)
+    for label, length_mm in projector.project(view):
+        inside = Materials(("x",), (labels == label)[None] * np.float32(10), ras_from_ijk)
+        whole = prepare(_before_detector(inside, view)).project(view)[0]
+        np.testing.assert_allclose(length_mm, whole, atol=0.5)  # of voxels of 5 mm, at edges
+        assert np.abs(length_mm - whole).mean() < 0.02

@@ -96,6 +96,16 @@ def test_rotated_180_turns_the_point_as_rot90_turns_the_image(a_view):
     assert turned.intrinsics.mirrored
 
 
+def test_cropped_moves_points_by_the_first_pixel(a_view, a_point_ras_mm, its_point_px):
+    crop = a_view.cropped(slice(30, 330), slice(50, None))
+    assert crop.intrinsics.shape_px == (300, 550)
+    expected_px = [[its_point_px[0, 0] - 50, its_point_px[0, 1] - 30]]
+    np.testing.assert_allclose(crop.project(a_point_ras_mm), expected_px)
+    for rows in (slice(30, 30), slice(0, 100, 2), slice(500, 600)):
+        with pytest.raises(ValueError, match="A crop"):
+            a_view.cropped(rows, slice(None))
+
+
 def test_resized_keeps_the_detectors_edges(a_view):
     half = a_view.resized(200, 150)
     np.testing.assert_allclose(half.intrinsics.pixel_spacing_mm, [2.0, 0.5])

@@ -119,6 +119,19 @@ def _before_detector(materials: Materials, view: View) -> Materials:
     return Materials(materials.names, materials.density_g_per_cm3 * before, materials.ras_from_ijk)
 
 
+def _shadow(part: Materials, view: View) -> tuple[slice, slice]:
+    """Rows and columns that a box can fall on; all where part of it is not before the detector."""
+    n_voxels = np.array(part.density_g_per_cm3.shape[:0:-1])
+    corners = np.stack(np.meshgrid(*[(-1, n) for n in n_voxels]), axis=-1).reshape(-1, 3)
+    points_px = view.project(transform_points(part.ras_from_ijk, corners))
+    rows, columns = view.intrinsics.shape_px
+    if np.isnan(points_px).any():
+        return slice(0, rows), slice(0, columns)
+    low = np.maximum(np.floor(points_px.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(points_px.max(axis=0)).astype(int) + 2, [columns, rows])
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
 class LabelProjector:
     """The labels of a label map made ready for projection, view after view.
 
@@ -156,7 +169,12 @@ class LabelProjector:
             g/cm2; all zero where the view does not see the label.
         """
         for value, part in self._parts.items():
-            yield value, prepare(_before_detector(part, view)).project(view)[0]
+            image = np.zeros(view.intrinsics.shape_px, np.float32)
+            rows, columns = _shadow(part, view)
+            if rows.stop > rows.start and columns.stop > columns.start:
+                seen = view.cropped(rows, columns)
+                image[rows, columns] = prepare(_before_detector(part, view)).project(seen)[0]
+            yield value, image
 
     def masks(self, view: View) -> dict[int, NDArray]:
         """Masks of the labels, by path length; they overlap, an X-ray looks through.

@@ -113,6 +113,24 @@ class View:
         """The same view with other pixels on the same detector."""
         return View(self.ras_from_camera, self.intrinsics.resized(rows, columns))
 
+    def cropped(self, rows: slice, columns: slice) -> "View":
+        """The view of `image[rows, columns]`: crop both or neither.
+
+        Raises:
+            ValueError: If a slice has a step, or nothing is left.
+        """
+        old = self.intrinsics
+        bounds = [part.indices(n) for part, n in zip((rows, columns), old.shape_px, strict=True)]
+        if any(step != 1 or stop <= start for start, stop, step in bounds):
+            raise ValueError(f"A crop must leave rows and columns, got {rows} and {columns}.")
+        (top, bottom, _), (left, right, _) = bounds
+        new = replace(
+            old,
+            shape_px=(bottom - top, right - left),
+            principal_point_px=old.principal_point_px - [left, top],
+        )
+        return View(self.ras_from_camera, new)
+
     def columns_reversed(self) -> "View":
         """The view of the image whose columns run the other way: flip both or neither."""
         old = self.intrinsics

@@ -173,7 +173,7 @@ def check_inputs(config: ExportConfig) -> None:
     Raises:
         XraySynthError: Saying what to change.
     """
-    _plan(config)
+    plan_set(config)
 
 
 def run(config: ExportConfig) -> Path:
@@ -182,7 +182,7 @@ def run(config: ExportConfig) -> Path:
     Raises:
         XraySynthError: If subjects or options cannot be used, or workers die.
     """
-    description, subjects, recipe = _plan(config)
+    description, subjects, recipe = plan_set(config)
     folder = config.output
     whole = (folder / SET_NAME).exists()
     if not whole or config.verify:
@@ -197,7 +197,7 @@ def run(config: ExportConfig) -> Path:
     return folder
 
 
-def _plan(config: ExportConfig) -> tuple[SetDescription, dict[str, SubjectFolder], Recipe]:
+def plan_set(config: ExportConfig) -> tuple[SetDescription, dict[str, SubjectFolder], Recipe]:
     """Decide everything that decides the set's bytes, and check it."""
     if config.views < 1 or config.part_size < 1 or config.workers < 0 or config.seed < 0:
         raise UsageError(
@@ -410,7 +410,7 @@ def make_sample(item: int, subject: LoadedSubject, recipe: Recipe) -> Sample:
     acquisition = draw_acquisition(recipe.ranges, recipe.intrinsics, subject.aim_ras_mm, rng)
     open_field = acquisition.open_field
     xray = _as_quantity(acquire(subject.materials, acquisition), recipe, open_field)
-    landmarks = _seen(subject.landmarks.seen_from(acquisition.view), open_field)
+    landmarks = seen_in_field(subject.landmarks.seen_from(acquisition.view), open_field)
     masks = None
     if subject.labels is not None:
         masks = {
@@ -440,7 +440,7 @@ def _as_quantity(transmission: Xray, recipe: Recipe, open_field: NDArray | None)
     return to_display(line_integral, detail=recipe.detail, open_field=open_field)
 
 
-def _seen(landmarks: ImageLandmarkSet, open_field: NDArray | None) -> ImageLandmarkSet:
+def seen_in_field(landmarks: ImageLandmarkSet, open_field: NDArray | None) -> ImageLandmarkSet:
     """Landmarks of which only those in the open field are visible."""
     if open_field is None:
         return landmarks
