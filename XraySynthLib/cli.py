@@ -20,10 +20,13 @@ VERBS = {
     "generate": ("GenerateConfig", "People who never were: CT, labels and landmarks."),
     "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
     "export": ("ExportConfig", "Subjects x views -> a labelled training set in a known format."),
+    "train landmarks": ("TrainLandmarksConfig", "Exported sets -> a landmark detector."),
+    "detect": ("DetectConfig", "X-rays -> their landmarks, by a detector."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }
-"""Verb -> its config class in `workflows.VERB`, and what `--help` says of it."""
+"""Verb -> its config class in `workflow_of(verb)`, and what `--help` says of it. A verb may be two
+words."""
 
 DONE, FAILED, USAGE = 0, 1, 2
 MAX_SENTENCE = 320
@@ -43,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return DONE
     try:
-        return _run(words[0], words[1:])
+        verb, options = _verb_and_options(words)
+        return _run(verb, options)
     except UsageError as error:
         _say(error)
         return USAGE
@@ -61,10 +65,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def workflow_of(verb: str) -> str:
+    """Name of the module that does a verb."""
+    return f"XraySynthLib.workflows.{verb.replace(' ', '_')}"
+
+
+def _verb_and_options(words: list[str]) -> tuple[str, list[str]]:
+    """Split the command line behind its verb.
+
+    Raises:
+        UsageError: If there is no such verb.
+    """
+    for n_words in (2, 1):
+        verb = " ".join(words[:n_words])
+        if verb in VERBS:
+            return verb, words[n_words:]
+    seconds = [verb.partition(" ")[2] for verb in VERBS if verb.startswith(f"{words[0]} ")]
+    if seconds:
+        raise UsageError(f"Say what to {words[0]}: xraysynth {words[0]} {' | '.join(seconds)}.")
+    raise UsageError(f"There is no verb {words[0]!r}; the verbs are {', '.join(VERBS)}.")
+
+
 def _run(verb: str, words: list[str]) -> int:
-    if verb not in VERBS:
-        raise UsageError(f"There is no verb {verb!r}; the verbs are {', '.join(VERBS)}.")
-    workflow = import_module(f"XraySynthLib.workflows.{verb}")
+    workflow = import_module(workflow_of(verb))
     config_class = getattr(workflow, VERBS[verb][0])
     try:
         config = _parse(config_class, verb, words)

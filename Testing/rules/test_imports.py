@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import XraySynthLib
-from XraySynthLib.cli import VERBS
+from XraySynthLib.cli import VERBS, workflow_of
 
 LAYERS = (
     {"errors", "quiet", "assets", ""},
@@ -30,7 +30,9 @@ LIGHT_MODULES = (
     "XraySynthLib.data.formats",
     "XraySynthLib.drr",
     "XraySynthLib.cli",
-    *(f"XraySynthLib.workflows.{verb}" for verb in VERBS),
+    "XraySynthLib.detection",
+    "XraySynthLib.training",
+    *map(workflow_of, VERBS),
 )
 
 

@@ -69,30 +69,44 @@ class Subject:
         return Grid(shape, spacing_mm, np.array([0.0, 0.5 * (at_hip[2] + at_hip[3]), middle]))
 
 
-def make_subject(parameters: SubjectParameters, seed: tuple[int, ...] = ()) -> Subject:
-    """Apply parameters: shape, local variation, tilt of the pelvis, poses of the legs."""
+def make_subject(
+    parameters: SubjectParameters, seed: tuple[int, ...] = (), person: int | None = None
+) -> Subject:
+    """Apply parameters: shape, local variation, tilt of the pelvis, poses of the legs.
+
+    Args:
+        parameters: Every knob.
+        seed: Integers that they were drawn from.
+        person: One of the shape model's people, whose own bones are taken instead of the
+            parameters' shape and local variation.
+    """
     model = load_shape_model()
-    rng = np.random.default_rng((parameters.texture_seed, 1))
-    local = parameters.local_variation * rng.standard_normal((model.local_basis.shape[1], 3))
-    scores = parameters.shape_scores or (0.0,)
+    if person is None:
+        rng = np.random.default_rng((parameters.texture_seed, 1))
+        local = parameters.local_variation * rng.standard_normal((model.local_basis.shape[1], 3))
+        shape = model.shape(parameters.shape_scores or (0.0,), local)
+    else:
+        shape = model.person(person)
     tilt_deg = parameters.anterior_tilt_deg
     # The legs lie as they lie: what the pelvis tilts forward, the hips flex.
     poses = [
         replace(pose, flexion_deg=pose.flexion_deg + tilt_deg)
         for pose in (parameters.left_hip, parameters.right_hip)
     ]
-    shape = model.shape(scores, local)
     shape = replace(shape, vertices_ras_mm=opened(shape.vertices_ras_mm)).with_hips(*poses)
     turn = rotation("x", -tilt_deg)[:3, :3]
     bones = PelvisShape(shape.vertices_ras_mm @ turn.T, turn @ shape.femur_turns)
     return Subject(parameters, bones, landmarks_of(bones), seed)
 
 
-def sample_subject(seed: int | tuple[int, ...], **knobs: object) -> Subject:
+def sample_subject(
+    seed: int | tuple[int, ...], person: int | None = None, **knobs: object
+) -> Subject:
     """Draw a subject.
 
     Args:
         seed: For item i of a run (run_seed, i); the same seed makes the same subject.
+        person: One of the shape model's people, whose own bones it has; all else is drawn.
         **knobs: Fields of `SubjectParameters` to set instead of drawing them.
 
     Raises:
@@ -101,4 +115,6 @@ def sample_subject(seed: int | tuple[int, ...], **knobs: object) -> Subject:
     """
     seeds = (seed,) if isinstance(seed, int) else tuple(seed)
     drawn = sample_parameters(np.random.default_rng(seeds))
-    return make_subject(replace(drawn, **knobs), seeds)  # type: ignore[arg-type]
+    if person is not None:
+        drawn = replace(drawn, shape_scores=(), local_variation=0.0)
+    return make_subject(replace(drawn, **knobs), seeds, person)  # type: ignore[arg-type]

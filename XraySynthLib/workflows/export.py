@@ -85,7 +85,8 @@ class ExportConfig(VerbConfig):
         primary_deg: Range of the primary angle instead, +LAO (with standard-views: from each).
         secondary_deg: Range of the secondary angle instead, +CRA.
         roll_deg: Range of the roll about the beam instead.
-        isocenter_offset_mm: Range of each coordinate of the isocentre, from the landmarks' middle.
+        isocenter_offset_mm: Range of each coordinate of the isocentre, from the point aimed at.
+        aim_offset_mm: The point aimed at, from the landmarks' middle: right, anterior, superior.
         source_to_isocenter_mm: Range of the distance from the source to the isocentre instead.
         kvp: Tube voltages instead, each as likely.
         collimated_share: Share of images with a collimated field instead.
@@ -113,6 +114,7 @@ class ExportConfig(VerbConfig):
     secondary_deg: Range | None = None
     roll_deg: Range | None = None
     isocenter_offset_mm: Range | None = None
+    aim_offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     source_to_isocenter_mm: Range | None = None
     kvp: tuple[int, ...] | None = None
     collimated_share: float | None = None
@@ -141,6 +143,7 @@ class Recipe:
         detail: Fine detail added to a display image.
         label_values: Labels that become masks; empty for none.
         seed: The run's.
+        aim_offset_mm: (3,) the point aimed at, from the landmarks' middle, RAS.
     """
 
     ranges: AcquisitionRanges
@@ -149,6 +152,7 @@ class Recipe:
     detail: float
     label_values: tuple[int, ...]
     seed: int
+    aim_offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON types."""
@@ -164,6 +168,7 @@ class Recipe:
             "detail": self.detail,
             "label_values": list(self.label_values),
             "seed": self.seed,
+            "aim_offset_mm": list(self.aim_offset_mm),
         }
 
 
@@ -255,6 +260,7 @@ def _recipe(config: ExportConfig) -> Recipe:
             detail=config.detail,
             label_values=values if config.masks else (),
             seed=config.seed,
+            aim_offset_mm=config.aim_offset_mm,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -407,7 +413,8 @@ def make_sample(item: int, subject: LoadedSubject, recipe: Recipe) -> Sample:
         recipe: How it is made.
     """
     rng = np.random.default_rng((recipe.seed, item))
-    acquisition = draw_acquisition(recipe.ranges, recipe.intrinsics, subject.aim_ras_mm, rng)
+    aim_ras_mm = subject.aim_ras_mm + np.array(recipe.aim_offset_mm)
+    acquisition = draw_acquisition(recipe.ranges, recipe.intrinsics, aim_ras_mm, rng)
     open_field = acquisition.open_field
     xray = _as_quantity(acquire(subject.materials, acquisition), recipe, open_field)
     landmarks = seen_in_field(subject.landmarks.seen_from(acquisition.view), open_field)

@@ -15,9 +15,14 @@ from XraySynthLib.errors import UsageError
 from XraySynthLib.workflows.config import VerbConfig
 from XraySynthLib.workflows.progress import tracked
 
-PRESETS = {"compact": ((128, 128, 128), 2.5), "full": ((256, 256, 256), 1.25)}
-"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis."""
+PRESETS = {
+    "compact": ((128, 128, 128), 2.5),
+    "full": ((256, 256, 256), 1.25),
+    "tall": ((224, 128, 128), 2.5),
+}
+"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; "tall" 560 mm along the patient."""
 MAX_COUNT = 100_000
+N_HELD_OUT = 6
 MODEL_NAME = "musculoskeletal-models"
 """The people of the shape model are called by it and their number."""
 PROVENANCE_NAME = "provenance.json"
@@ -33,13 +38,17 @@ class GenerateConfig(VerbConfig):
         output: Folder to write to.
         count: How many subjects.
         backend: How CTs are made. rendered: from the shape model, without a network.
-        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm.
+        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. tall: compact,
+            with the thighs and the lumbar spine.
+        people: sampled: people who never were. held-out: the six people who shaped none of these,
+            with their own bones, to test on; all else about them is drawn.
     """
 
     output: Path
     count: int = 1
     backend: Literal["rendered"] = "rendered"
-    preset: Literal["compact", "full"] = "compact"
+    preset: Literal["compact", "full", "tall"] = "compact"
+    people: Literal["sampled", "held-out"] = "sampled"
 
 
 def check_inputs(config: GenerateConfig) -> None:
@@ -51,6 +60,8 @@ def check_inputs(config: GenerateConfig) -> None:
     """
     if not 1 <= config.count <= MAX_COUNT:
         raise UsageError(f"--count must be 1 to {MAX_COUNT}, got {config.count}.")
+    if config.people == "held-out" and config.count > N_HELD_OUT:
+        raise UsageError(f"{N_HELD_OUT} people are held out; --count is {config.count}.")
     if config.seed < 0:
         raise UsageError(f"--seed must be 0 or more, got {config.seed}.")
     if config.output.exists() and not config.output.is_dir():
@@ -77,7 +88,8 @@ def _made(config: GenerateConfig) -> Iterator[int]:
 
 def folder_of(config: GenerateConfig, index: int) -> Path:
     """Folder of subject `index`."""
-    return config.output / f"subject-{index:04d}"
+    kind = "subject" if config.people == "sampled" else "held-out"
+    return config.output / f"{kind}-{index:04d}"
 
 
 def _is_there(config: GenerateConfig, index: int) -> bool:
@@ -91,7 +103,8 @@ def _is_there(config: GenerateConfig, index: int) -> bool:
         return False
     try:
         provenance = json.loads((folder / PROVENANCE_NAME).read_text("utf-8"))
-        found = provenance["seed"], provenance["config"]["backend"], provenance["config"]["preset"]
+        options = provenance["config"]
+        found = provenance["seed"], options["backend"], options["preset"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} is there but is no subject of this program.") from error
     if found != ([config.seed, index], config.backend, config.preset):
@@ -106,15 +119,17 @@ def _make(config: GenerateConfig, index: int) -> None:
     from XraySynthLib.anatomy.subject import sample_subject
     from XraySynthLib.data.formats import write_labels, write_landmarks, write_volume
 
-    subject = sample_subject((config.seed, index))
+    model = load_shape_model()
+    person = None if config.people == "sampled" else model.held_out[index]
+    subject = sample_subject((config.seed, index), person)
     volume = render_ct(subject, *PRESETS[config.preset])
     assert volume.labels is not None
     provenance = Provenance(
         kind="generated",
-        subject=f"rendered-{config.seed}-{index:04d}",
+        subject=f"rendered-{config.seed}-{index:04d}" if person is None else _name(person),
         seed=(config.seed, index),
         config={
-            DERIVED_FROM: [f"{MODEL_NAME}-{person}" for person in load_shape_model().training],
+            DERIVED_FROM: [_name(one) for one in model.training] if person is None else [],
             "backend": config.backend,
             "preset": config.preset,
             "parameters": asdict(subject.parameters),
@@ -127,6 +142,11 @@ def _make(config: GenerateConfig, index: int) -> None:
         document = {**vars(provenance), "config": dict(provenance.config)}
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         (folder / PROVENANCE_NAME).write_text(text, "utf-8")
+
+
+def _name(person: int) -> str:
+    """What one of the shape model's people is called."""
+    return f"{MODEL_NAME}-{person}"
 
 
 @contextmanager

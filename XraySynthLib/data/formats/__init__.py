@@ -6,6 +6,11 @@ file; every writer makes its file whole or not at all.
 
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.landmark_files import read_landmarks, write_landmarks
+from XraySynthLib.data.formats.prediction_files import (
+    Prediction,
+    read_prediction,
+    write_prediction,
+)
 from XraySynthLib.data.formats.sample_files import (
     MAX_MASKS,
     image_landmarks_from_dicts,
@@ -24,17 +29,20 @@ from XraySynthLib.data.formats.xray_files import read_xray, read_xrays, write_xr
 
 __all__ = [
     "MAX_MASKS",
+    "Prediction",
     "atomic_path",
     "image_landmarks_from_dicts",
     "image_landmarks_to_dicts",
     "read_labels",
     "read_landmarks",
+    "read_prediction",
     "read_sample",
     "read_volume",
     "read_xray",
     "read_xrays",
     "write_labels",
     "write_landmarks",
+    "write_prediction",
     "write_sample",
     "write_volume",
     "write_xray",

@@ -1,0 +1,227 @@
+"""How a detector learns: its loss, what it scores on images that it does not learn from, its run.
+
+`learn` joins `training.loop` with this task; logging is its caller's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader
+
+from XraySynthLib.detection.calibration import TOLERANCE, Calibration, fit_calibration
+from XraySynthLib.detection.examples import (
+    NO_CHANGES,
+    Examples,
+    Randomise,
+    example,
+    nothing,
+    patchwork,
+)
+from XraySynthLib.detection.heatmaps import decode, heatmap_loss
+from XraySynthLib.detection.model import grid_points_px
+from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
+from XraySynthLib.detection.store import ImageStore
+from XraySynthLib.training.average import WeightAverage
+from XraySynthLib.training.loop import Step, TrainingState, train
+from XraySynthLib.training.schedule import Schedule
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good a network is on images that it did not learn from.
+
+    Attributes:
+        error_px: Mean distance of landmarks in the image, pixels of the network's input.
+        error_mm: The same in the isocentre's plane; NaN where the poses are not recorded.
+        kept_error_px: Mean distance of those kept.
+        kept_error_mm: The same in mm.
+        kept_share: Share of the landmarks in the images that is kept.
+        false_share: Share of the landmarks outside the images that is detected.
+        calibration_error: Mean difference between confidence and what came true, over ten bins.
+    """
+
+    error_px: float
+    error_mm: float
+    kept_error_px: float
+    kept_error_mm: float
+    kept_share: float
+    false_share: float
+    calibration_error: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The scores as JSON types."""
+        return {
+            name: None if np.isnan(value) else round(value, 5)
+            for name, value in asdict(self).items()
+        }
+
+
+def loss_of(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of a batch of `Examples`."""
+    images = batch["image"].contiguous(memory_format=torch.channels_last)
+    places, absences = model(images)
+    return heatmap_loss(places, absences, batch["points_cells"], batch["visible"])
+
+
+def learn(
+    state: TrainingState,
+    examples: Examples,
+    schedule: Schedule,
+    batch_images: int,
+    accelerator: Accelerator,
+    n_workers: int,
+) -> Iterator[Step]:
+    """Learn from where the state is to the schedule's end; see `training.loop.train`."""
+    first, last = state.images, schedule.total_images
+    if first >= last:
+        return
+    loader: DataLoader = DataLoader(
+        examples,
+        batch_size=batch_images // accelerator.num_processes,
+        sampler=range(first, last),
+        num_workers=n_workers,
+        persistent_workers=n_workers > 0,
+        prefetch_factor=4 if n_workers else None,
+        drop_last=True,
+        worker_init_fn=_one_thread,
+    )
+    loader = accelerator.prepare(loader)
+    yield from train(state, loader, loss_of, schedule, batch_images, accelerator)
+
+
+def _one_thread(worker: int) -> None:
+    """A worker makes images beside the training: more threads would only get in its way."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def new_state(
+    config: NetworkConfig, seed: int, half_life_images: float, weight_decay: float
+) -> TrainingState:
+    """A fresh network and its optimizer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = HeatmapNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    )
+    return TrainingState(network, optimizer, WeightAverage(network, half_life_images))
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSet:
+    """Images ready for the network, always the same.
+
+    Attributes:
+        images: (N, 2, side, side) float32.
+        points_px: (N, K, 2) on the network's grid.
+        visible: (N, K) bool.
+        spacing_mm: (N,) of the grid, in the isocentre's plane; NaN where not known.
+    """
+
+    images: torch.Tensor
+    points_px: NDArray
+    visible: NDArray
+    spacing_mm: NDArray
+
+
+def validation_set(
+    store: ImageStore, side_px: int, randomise: Randomise | None, n_images: int, seed: int
+) -> ValidationSet:
+    """Images spread over the store, each randomised once, an eighth of them of nothing.
+
+    Args:
+        store: Images of people that are not learned from.
+        side_px: Side of the network's grid.
+        randomise: The randomisation.
+        n_images: At most.
+        seed: Seeds what is drawn.
+    """
+    chosen = np.unique(np.linspace(0, len(store) - 1, min(n_images, len(store))).astype(int))
+    entries, spacings = [], []
+    for number, index in enumerate(chosen.tolist()):
+        rng = np.random.default_rng((seed, number))
+        xray, landmarks = store.image(index)
+        if number % 8 == 7:
+            xray = type(xray)(patchwork(xray.values, rng), xray.quantity)
+            landmarks = nothing(landmarks)
+        if randomise is not None:
+            xray, landmarks = randomise(xray, landmarks, rng)
+        entries.append(example(xray, landmarks, side_px))
+        spacings.append(store.spacing_mm[index])
+    return ValidationSet(
+        torch.stack([entry["image"] for entry in entries]),
+        grid_points_px(np.stack([entry["points_cells"].numpy() for entry in entries])),
+        np.stack([entry["visible"].numpy() for entry in entries]),
+        np.array(spacings),
+    )
+
+
+@torch.inference_mode()
+def validate(
+    network: nn.Module, validation: ValidationSet, batch_images: int = 16
+) -> tuple[Scores, Calibration, NDArray]:
+    """Score a network and calibrate it.
+
+    Returns:
+        The scores with the calibration that was fitted to the same images, that calibration, and
+        (N, K, 2) where the landmarks were found, px of the network's grid.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for images in validation.images.split(batch_images):
+        images = images.to(device, memory_format=torch.channels_last)
+        decoded = decode(*network(images))
+        parts.append([t.cpu().double() for t in vars(decoded).values()])
+    points_cells, presence, peak = (torch.cat(one).numpy() for one in zip(*parts, strict=True))
+    points_px = grid_points_px(points_cells)
+    visible = validation.visible
+    error_px = np.linalg.norm(points_px - validation.points_px, axis=2)
+    error_px = np.where(visible, error_px, np.nan)
+    side_px = validation.images.shape[-1]
+    right = visible & (np.nan_to_num(error_px, nan=np.inf) <= TOLERANCE * side_px)
+    calibration = fit_calibration(presence.ravel(), peak.ravel(), right.ravel(), visible.ravel())
+    confidence = calibration.confidence(presence, peak)
+    kept = confidence >= calibration.threshold
+    error_mm = error_px * validation.spacing_mm[:, None]
+    scores = Scores(
+        error_px=_mean(error_px[visible]),
+        error_mm=_mean(error_mm[visible]),
+        kept_error_px=_mean(error_px[visible & kept]),
+        kept_error_mm=_mean(error_mm[visible & kept]),
+        kept_share=_mean(kept[visible]),
+        false_share=_mean(kept[~visible]),
+        calibration_error=_calibration_error(confidence.ravel(), right.ravel()),
+    )
+    return scores, calibration, points_px
+
+
+def _mean(values: NDArray) -> float:
+    known = values[~np.isnan(values.astype(float))]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _calibration_error(confidence: NDArray, right: NDArray) -> float:
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [
+        abs(confidence[bins == one].mean() - right[bins == one].mean()) * (bins == one).mean()
+        for one in np.unique(bins)
+    ]
+    return float(np.sum(gaps))
+
+
+def plain_examples(stores: Sequence[ImageStore], side_px: int, seed: int) -> Examples:
+    """Examples without randomisation or other changes, each store as likely."""
+    return Examples(stores, [1.0] * len(stores), side_px, None, NO_CHANGES, seed)

@@ -1,0 +1,100 @@
+"""The networks: an image in, for every landmark a map of where it is and the odds of nowhere."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from monai.networks.nets import SegResNet, UNet
+from torch import nn
+
+ARCHITECTURES = ("unet", "segresnet")
+STRIDE = 2
+"""Pixels of the input along a pixel of the maps."""
+PADDING_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is made of.
+
+    Attributes:
+        n_landmarks: Maps.
+        architecture: MONAI's residual U-Net, or its SegResNet (Myronenko 2018, arXiv 1810.11654).
+        channels: Features at each level; the first level has half the input's pixels.
+        n_inputs: Channels of the input.
+
+    Raises:
+        ValueError: If the architecture is unknown or there are fewer than two levels.
+    """
+
+    n_landmarks: int
+    architecture: Literal["unet", "segresnet"] = "unet"
+    channels: tuple[int, ...] = (32, 64, 96, 128, 160)
+    n_inputs: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(int(n) for n in self.channels))
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"The networks are {ARCHITECTURES}, not {self.architecture!r}.")
+        if len(self.channels) < 2 or min(self.channels) < 1 or self.n_landmarks < 1:
+            raise ValueError("A network needs two levels or more, and a landmark.")
+
+
+class HeatmapNetwork(nn.Module):
+    """A stem that halves the image, a U-shaped body, a map and an absence map a landmark."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        first = config.channels[0]
+        self.stem = nn.Sequential(
+            nn.Conv2d(config.n_inputs, first, 5, stride=STRIDE, padding=2, bias=False),
+            nn.BatchNorm2d(first),
+            nn.ReLU(inplace=True),
+        )
+        self.body = _body(config)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find landmarks.
+
+        Args:
+            images: (B, inputs, rows, columns) of `inputs.network_input`.
+
+        Returns:
+            (B, K, rows / 2, columns / 2) logits of each landmark's place, and (B, K) logits of its
+            being nowhere in the image; together they are one softmax.
+        """
+        maps = self.body(self.stem(images))  # (B, 2K, rows / 2, columns / 2)
+        places, absences = maps.chunk(2, dim=1)
+        return places.float(), absences.float().mean(dim=(2, 3))
+
+
+def _body(config: NetworkConfig) -> nn.Module:
+    n_maps = 2 * config.n_landmarks
+    if config.architecture == "unet":
+        return UNet(
+            spatial_dims=2,
+            in_channels=config.channels[0],
+            out_channels=n_maps,
+            channels=config.channels,
+            strides=(2,) * (len(config.channels) - 1),
+            num_res_units=2,
+            norm="BATCH",
+            act="RELU",
+        )
+    # SegResNet doubles its features at every level.
+    return SegResNet(
+        spatial_dims=2,
+        in_channels=config.channels[0],
+        out_channels=n_maps,
+        init_filters=config.channels[0],
+        blocks_down=(1,) * (len(config.channels) - 1) + (2,),
+        blocks_up=(1,) * (len(config.channels) - 1),
+        norm="BATCH",
+        upsample_mode="nontrainable",
+    )
+
+
+def n_parameters(network: nn.Module) -> int:
+    """How many numbers it has learned."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,230 @@
+"""`xraysynth detect`: X-rays -> their landmarks, by a detector."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Quantity, Xray
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
+from XraySynthLib.workflows.config import VerbConfig
+from XraySynthLib.workflows.progress import tracked
+
+if TYPE_CHECKING:
+    from XraySynthLib.detection.model import Detector
+
+IMAGE_SUFFIXES = (
+    ".dcm", ".dicom", ".ima", ".png", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha", ".mhd",
+)  # fmt: skip
+OUTPUT_SUFFIXES = (".mrk.json", ".json")
+NOT_IMAGES = (".overlay.png", "labels.png")
+UNKNOWN_SPACING_MM = (1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConfig(VerbConfig):
+    """Find landmarks in X-rays.
+
+    For an image NAME.EXT: NAME.json (pixels, confidence), NAME.mrk.json (points in the scene),
+    NAME.overlay.png. Where the image's View is known the points of .mrk.json lie on the detector's
+    plane in RAS; else x is columns to the right and y rows up, mm from the image's middle, z 0 (a
+    pixel counts as 1 mm where its size is not known). Only detected points are defined there. A
+    file with several frames gives NAME-0000, NAME-0001, ...
+
+    Attributes:
+        image: An image, or a folder of them: DICOM, PNG, TIFF, NIfTI, NRRD, MetaImage.
+        output: A folder; for one image with one frame also FILE.json or FILE.mrk.json alone.
+        model: Folder of a detector; by default the one that comes with the library.
+        pixel_spacing_mm: Pixel size on the detector, column and row, where the file has none.
+        threshold: Least confidence of a detected landmark; by default the model's.
+        overlay: Whether to draw the overlay.
+    """
+
+    image: Path
+    output: Path
+    model: Path | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    threshold: float | None = None
+    overlay: bool = True
+
+
+def check_inputs(config: DetectConfig) -> None:
+    """Refuse what cannot be done before anything is loaded.
+
+    Raises:
+        XraySynthError: Saying what to change.
+    """
+    images = images_in(config.image)
+    single = _is_file_name(config.output)
+    if single and config.image.is_dir():
+        raise UsageError(f"--image is a folder; --output {config.output} must be one, too.")
+    if not single and config.output.is_file():
+        raise UsageError(f"--output {config.output} is a file; name a folder or a .json file.")
+    if config.threshold is not None and not 0 <= config.threshold <= 1:
+        raise UsageError(f"--threshold must lie in 0..1, got {config.threshold}.")
+    if config.pixel_spacing_mm is not None and not min(config.pixel_spacing_mm) > 0:
+        raise UsageError(f"--pixel-spacing-mm must be positive, got {config.pixel_spacing_mm}.")
+    if not single:
+        stems = [stem_of(image) for image in images]
+        for stem in stems:
+            if stems.count(stem) > 1:
+                raise UsageError(f"Two images in {config.image} are called {stem!r}.")
+    model_folder(config)
+
+
+def run(config: DetectConfig) -> Path:
+    """Detect; returns what was written.
+
+    Raises:
+        XraySynthError: If an image or the model cannot be used.
+    """
+    check_inputs(config)
+    from XraySynthLib.data.formats import read_xrays
+    from XraySynthLib.detection.model import load_detector
+    from XraySynthLib.training.precision import device_of
+
+    detector = load_detector(model_folder(config), device_of(config.device))
+    if config.threshold is not None:
+        calibration = replace(detector.config.calibration, threshold=config.threshold)
+        detector.config = replace(detector.config, calibration=calibration)
+    images = images_in(config.image)
+    for path in tracked(images, "detect", len(images), config.progress):
+        frames = read_xrays(path)
+        if _is_file_name(config.output):
+            if len(frames) > 1:
+                raise UsageError(
+                    f"{path.name} has {len(frames)} frames; --output must be a folder."
+                )
+            config.output.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            config.output.mkdir(parents=True, exist_ok=True)
+        for frame, target in enumerate(_targets(config, path, len(frames))):
+            _detect(config, detector, path, frame, frames[frame], target)
+    return config.output
+
+
+def images_in(path: Path) -> list[Path]:
+    """The image itself, or those in a folder, by name.
+
+    Raises:
+        UnreadableFileError: If there are none.
+    """
+    if not path.exists():
+        raise UnreadableFileError(f"--image {path} does not exist.")
+    if not path.is_dir():
+        return [path]
+    from XraySynthLib.data.formats.dicom_files import is_dicom
+
+    found = []
+    for file in sorted(path.iterdir()):
+        name = file.name.lower()
+        if not file.is_file() or name.startswith(".") or name.endswith(NOT_IMAGES):
+            continue
+        if name.endswith(IMAGE_SUFFIXES) or (not file.suffix and is_dicom(file)):
+            found.append(file)
+    if not found:
+        raise UnreadableFileError(f"No X-ray is in {path}: DICOM, PNG, TIFF, NIfTI, NRRD or MHA.")
+    return found
+
+
+def stem_of(path: Path) -> str:
+    """An image's name without what says its format."""
+    return re.sub(r"(?i)(?<=.)\.(nii\.gz|[a-z]{2,5})$", "", path.name)
+
+
+def model_folder(config: DetectConfig) -> Path:
+    """The model's folder.
+
+    Raises:
+        UnreadableFileError: If it holds no detector.
+        MissingDependencyError: If there is none to take by default.
+    """
+    if config.model is not None:
+        if not (config.model / "config.json").is_file():
+            raise UnreadableFileError(f"--model {config.model} holds no landmark detector.")
+        return config.model
+    shipped = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
+    if not (shipped / "config.json").is_file():
+        raise MissingDependencyError(
+            "This installation has no landmark detector; train one with `xraysynth train "
+            "landmarks` and name it with --model."
+        )
+    return shipped
+
+
+def _is_file_name(path: Path) -> bool:
+    return path.name.lower().endswith(OUTPUT_SUFFIXES) and not path.is_dir()
+
+
+def _targets(config: DetectConfig, image: Path, n_frames: int) -> Iterator[Path]:
+    """What each frame's files are called, without a suffix or with the one asked for."""
+    if _is_file_name(config.output):
+        yield config.output
+        return
+    for frame in range(n_frames):
+        name = stem_of(image) + (f"-{frame:04d}" if n_frames > 1 else "")
+        yield config.output / name
+
+
+def _detect(
+    config: DetectConfig, detector: "Detector", path: Path, frame: int, xray: Xray, target: Path
+) -> None:
+    """Detect in one frame and write what was asked for."""
+    from XraySynthLib.data.formats import write_landmarks
+    from XraySynthLib.data.formats.prediction_files import Prediction, write_prediction
+
+    landmarks = detector.detect(xray)
+    spacing_mm = xray.pixel_spacing_mm
+    if spacing_mm is None and config.pixel_spacing_mm is not None:
+        spacing_mm = np.array(config.pixel_spacing_mm)
+    prediction = Prediction(
+        image=path.name,
+        frame=frame,
+        shape_px=xray.values.shape,  # type: ignore[arg-type]
+        landmarks=landmarks,
+        pixel_spacing_mm=spacing_mm,
+        view=xray.view,
+        model_name=detector.config.name,
+        model_sha256=detector.sha256,
+    )
+    name = target.name.lower()
+    alone = name.endswith(OUTPUT_SUFFIXES) and _is_file_name(config.output)
+    if not alone or name.endswith(".mrk.json"):
+        markups = target if alone else target.with_name(f"{target.name}.mrk.json")
+        write_landmarks(points_in_scene(xray, landmarks, spacing_mm), markups)
+    if config.overlay and not alone:
+        _write_overlay(xray, landmarks, target)
+    if not alone or not name.endswith(".mrk.json"):
+        write_prediction(prediction, target if alone else target.with_name(f"{target.name}.json"))
+
+
+def points_in_scene(
+    xray: Xray, landmarks: ImageLandmarkSet, spacing_mm: NDArray | None
+) -> LandmarkSet:
+    """Detected points in mm; see `DetectConfig`. Those not detected are undefined."""
+    if xray.view is not None:
+        points = xray.view.detector_points_ras_mm(landmarks.points_px)
+    else:
+        rows, columns = xray.values.shape
+        middle = np.array([columns - 1, rows - 1]) / 2
+        scale = np.array(UNKNOWN_SPACING_MM if spacing_mm is None else spacing_mm)
+        in_plane = (landmarks.points_px - middle) * scale * [1, -1]
+        points = np.column_stack([in_plane, np.zeros(len(in_plane))])
+    return LandmarkSet(landmarks.names, np.where(landmarks.visible[:, None], points, np.nan))
+
+
+def _write_overlay(xray: Xray, landmarks: ImageLandmarkSet, target: Path) -> None:
+    from XraySynthLib.drr import to_display, to_line_integral
+    from XraySynthLib.workflows.figures import Panel, write_sheet
+
+    shown = to_line_integral(xray) if xray.quantity is Quantity.TRANSMISSION else xray
+    if shown.quantity is Quantity.LINE_INTEGRAL:
+        shown = to_display(shown)
+    n_found = int(landmarks.visible.sum())
+    title = f"{target.name}: {n_found} of {len(landmarks.names)}"
+    write_sheet([Panel(shown, landmarks, title)], 1, target.with_name(f"{target.name}.overlay.png"))

@@ -1,0 +1,346 @@
+"""`xraysynth train landmarks`: exported sets -> a landmark detector.
+
+The same command again goes on from the last checkpoint.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from XraySynthLib.data import ImageLandmarkSet, Xray
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
+from XraySynthLib.workflows.config import VerbConfig, config_to_dict
+from XraySynthLib.workflows.progress import tracked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from XraySynthLib.data import Sample
+    from XraySynthLib.detection.examples import Randomise
+    from XraySynthLib.detection.learning import ValidationSet
+    from XraySynthLib.detection.store import ImageStore
+    from XraySynthLib.training.loop import TrainingState
+    from XraySynthLib.training.run_folder import RunFolder
+
+NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output")
+"""Options that may differ when a run goes on."""
+MODEL_FOLDER = "model"
+LOSS_PICTURE, PREDICTIONS_PICTURE = "loss.png", "predictions.png"
+VALIDATION_STREAM = 0x7A11D
+STORED_PER_GRID = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLandmarksConfig(VerbConfig):
+    """Train a landmark detector on exported sets.
+
+    The same command again goes on where it ended. OUTPUT/model is the detector.
+
+    Attributes:
+        data: Sets that `export` made, or others in a known layout; their "train" split is learned
+            from, "val" is watched and calibrates the confidence.
+        output: Folder of the run.
+        weights: How often each set is drawn from, in the order of --data; by default alike.
+        images: How many images are shown in all; each is another every time.
+        side_px: Side of the network's input; a multiple of 32.
+        architecture: unet, or segresnet.
+        channels: Features at each level of the network.
+        randomisation: How strongly images are randomised.
+        batch_images: Images of a step.
+        learning_rate: The greatest.
+        weight_decay: Of AdamW.
+        warmup_images: How long the learning rate rises.
+        average_images: Half-life of the weights' average.
+        check_images: After so many images: validation, pictures, a checkpoint.
+        validation_images: Images to validate on, at most.
+        precision: auto is bf16 where the device is fast at it.
+        workers: Processes that make images ready.
+        threads: Of torch; 0 for one a processor.
+        name: Of the model.
+    """
+
+    data: tuple[Path, ...]
+    output: Path
+    weights: tuple[float, ...] = ()
+    images: int = 120_000
+    side_px: int = 192
+    architecture: Literal["unet", "segresnet"] = "unet"
+    channels: tuple[int, ...] = (32, 64, 96, 128, 160)
+    randomisation: Literal["none", "mild", "strong"] = "strong"
+    batch_images: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup_images: int = 2_000
+    average_images: int = 4_000
+    check_images: int = 8_000
+    validation_images: int = 400
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    workers: int = 2
+    threads: int = 0
+    name: str = "landmarks"
+
+
+def check_inputs(config: TrainLandmarksConfig) -> None:
+    """Refuse what cannot be trained, before anything is read.
+
+    Raises:
+        XraySynthError: Saying what to change.
+    """
+    if not config.data:
+        raise UsageError("--data needs a set.")
+    if config.weights and (
+        len(config.weights) != len(config.data)
+        or min(config.weights) < 0
+        or not sum(config.weights) > 0
+    ):
+        raise UsageError(
+            f"--weights needs a number of 0 or more for each of the {len(config.data)} sets."
+        )
+    positive = ("images", "side_px", "batch_images", "check_images", "validation_images")
+    for name in positive:
+        if getattr(config, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more.")
+    if config.side_px % 32:
+        raise UsageError(f"--side-px must be a multiple of 32, got {config.side_px}.")
+    if not 0 <= config.warmup_images < config.images or config.learning_rate <= 0:
+        raise UsageError("--warmup-images must be below --images, --learning-rate above 0.")
+    if config.batch_images > config.images:
+        raise UsageError("--batch-images is more than --images.")
+    if len(config.channels) < 2 or min(config.channels) < 1:
+        raise UsageError("--channels needs two numbers or more, each 1 or more.")
+    if min(config.workers, config.threads, config.seed, config.average_images) < 0:
+        raise UsageError("--workers, --threads, --seed and --average-images must be 0 or more.")
+    for path in config.data:
+        if not path.exists():
+            raise UnreadableFileError(f"--data {path} does not exist.")
+    _need_packages()
+    from XraySynthLib.training.run_folder import check_run_folder
+
+    check_run_folder(config.output, _options(config))
+
+
+def run(config: TrainLandmarksConfig) -> Path:
+    """Train; returns the model's folder.
+
+    Raises:
+        XraySynthError: If options, sets or the checkpoint cannot be used.
+    """
+    check_inputs(config)
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    from XraySynthLib.detection.examples import Examples, Shares
+    from XraySynthLib.detection.learning import learn, new_state, validation_set
+    from XraySynthLib.detection.network import NetworkConfig
+    from XraySynthLib.training.precision import device_of, mixed_precision
+    from XraySynthLib.training.run_folder import RunFolder
+    from XraySynthLib.training.schedule import Schedule
+
+    device = device_of(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    set_seed(config.seed)
+    folder = RunFolder(config.output, _options(config))
+    stores, watched = _read(config)
+    randomise = randomisation(config.randomisation)
+    network = NetworkConfig(len(watched.names), config.architecture, config.channels)
+    state = new_state(network, config.seed, config.average_images, config.weight_decay)
+    folder.restore(state)
+    arithmetic = {"auto": mixed_precision(device), "bf16": "bf16", "fp32": "no"}[config.precision]
+    accelerator = Accelerator(mixed_precision=arithmetic, cpu=device.type == "cpu")
+    state.average.model.to(accelerator.device)
+    state.model, state.optimizer = accelerator.prepare(state.model, state.optimizer)
+    examples = Examples(
+        stores,
+        config.weights or [1.0] * len(stores),
+        config.side_px,
+        randomise,
+        Shares()
+        if config.randomisation != "none"
+        else Shares(mirrored=0.5, zoomed=0, turned=0, patchwork=0, clouds=0),
+        config.seed,
+    )
+    schedule = Schedule(config.learning_rate, config.images, config.warmup_images)
+    validation = validation_set(
+        watched,
+        config.side_px,
+        randomise,
+        config.validation_images,
+        VALIDATION_STREAM,
+    )
+    people = sorted(frozenset().union(watched.people, *(store.people for store in stores)))
+    watch = Watch(config, folder, state, validation, watched.names, people, accelerator)
+    if state.images >= config.images:
+        watch.check()
+        return config.output / MODEL_FOLDER
+    steps = learn(state, examples, schedule, config.batch_images, accelerator, config.workers)
+    left = config.images - state.images
+    for step in tracked(steps, "train", left, config.progress, lambda _: config.batch_images):
+        watch.note(step)
+    watch.check()
+    watch.close()
+    return config.output / MODEL_FOLDER
+
+
+class Watch:
+    """What is kept of a run while it goes on: log, TensorBoard, pictures, checkpoint, model."""
+
+    def __init__(
+        self,
+        config: TrainLandmarksConfig,
+        folder: "RunFolder",
+        state: "TrainingState",
+        validation: "ValidationSet",
+        names: tuple[str, ...],
+        people: list[str],
+        accelerator: Any,
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.config, self.folder, self.state, self.validation = config, folder, state, validation
+        self.names, self.people, self.accelerator = names, people, accelerator
+        path = folder.path / "tensorboard"
+        self.board = SummaryWriter(str(path), purge_step=state.images)
+        self.losses: list[dict[str, float]] = []
+        self.start, self.first = monotonic(), state.images
+        self.checked = state.images // config.check_images
+
+    def note(self, step: Any) -> None:
+        """Take a step in; check where it is time to."""
+        self.losses.append({"loss": step.loss, **step.details})
+        due = step.images // self.config.check_images
+        if due > self.checked:
+            self.checked = due
+            self.check(step.learning_rate)
+
+    def check(self, learning_rate: float = 0.0) -> None:
+        """Validate, write log, pictures, model and, last, the checkpoint."""
+        if not self.accelerator.is_main_process:
+            return
+        from XraySynthLib.detection.learning import validate
+        from XraySynthLib.detection.model import DetectorConfig, save_detector
+
+        scores, calibration, points_px = validate(self.state.average.model, self.validation)
+        entry: dict[str, Any] = {"images": self.state.images, "learning_rate": learning_rate}
+        if self.losses:
+            keys = self.losses[0]
+            entry |= {key: float(np.mean([one[key] for one in self.losses])) for key in keys}
+            seconds = max(monotonic() - self.start, 1e-9)
+            entry["images_per_s"] = round((self.state.images - self.first) / seconds, 2)
+        entry |= {f"val_{name}": value for name, value in scores.to_dict().items()}
+        self.losses = []
+        self.folder.append(entry)
+        for name, value in entry.items():
+            if name != "images" and value is not None:
+                self.board.add_scalar(name.replace("_", "/", 1), value, self.state.images)
+        network = self.state.average.model
+        detector = DetectorConfig(
+            name=self.config.name,
+            landmark_names=self.names,
+            side_px=self.config.side_px,
+            network=network.config,
+            calibration=calibration,
+            people=tuple(self.people),
+            training={
+                **_options(self.config),
+                "images_seen": self.state.images,
+                **scores.to_dict(),
+            },
+        )
+        save_detector(detector, network, self.folder.path / MODEL_FOLDER)
+        from XraySynthLib.workflows.training_figures import (
+            write_loss_picture,
+            write_prediction_picture,
+        )
+
+        write_loss_picture(self.folder.log, self.folder.path / LOSS_PICTURE)
+        write_prediction_picture(
+            self.validation.images[:, 0].numpy(),
+            (self.names, points_px, self.validation.points_px, self.validation.visible),
+            self.folder.path / PREDICTIONS_PICTURE,
+        )
+        self.folder.save(self.accelerator, self.state)
+
+    def close(self) -> None:
+        """Write what TensorBoard has not."""
+        self.board.close()
+
+
+def randomisation(strength: str) -> "Randomise | None":
+    """The randomisation of a preset's name; half turns aside, which the detector undoes."""
+    from dataclasses import replace
+
+    from XraySynthLib.data.randomisation import PRESETS, draw_randomisation, randomise_image
+
+    ranges = PRESETS[strength]
+    if strength == "none":
+        return None
+    ranges = replace(ranges, plane=replace(ranges.plane, turn_share=0.0))
+
+    def randomise(
+        xray: Xray, landmarks: ImageLandmarkSet, rng: np.random.Generator
+    ) -> tuple[Xray, ImageLandmarkSet]:
+        rows, columns = xray.values.shape
+        record = draw_randomisation(ranges, (rows, columns), rng)
+        moved, marked, _ = randomise_image(xray, landmarks, None, record)
+        return moved, marked
+
+    return randomise
+
+
+def _options(config: TrainLandmarksConfig) -> dict[str, Any]:
+    return {
+        name: value for name, value in config_to_dict(config).items() if name not in NOT_OF_THE_RUN
+    }
+
+
+def _need_packages() -> None:
+    from importlib.util import find_spec
+
+    for package in ("torch", "monai", "accelerate", "safetensors", "tensorboard"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(
+                f"Training needs the package {package!r}: pip install 'xraysynth[torch]'."
+            )
+
+
+def _read(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageStore]":
+    """The images to learn from, a store a set, and those to validate on.
+
+    Raises:
+        UnreadableFileError: If a set has no images to learn from, or none can be validated on.
+        SplitOverlapError: If somebody validated on is behind what is learned from.
+    """
+    from XraySynthLib.data.sets import SplitOverlapError, open_set
+    from XraySynthLib.detection.store import store_images
+
+    side_px = round(config.side_px * STORED_PER_GRID)
+    names: tuple[str, ...] | None = None
+    stores = []
+    watched: list[Sample] = []
+    for path in config.data:
+        samples: Sequence[Sample] = open_set(path, "train")
+        if not len(samples):
+            raise UnreadableFileError(f"{path} has no images in its train split.")
+        read = tracked(samples, f"read {path.name}", len(samples), config.progress)
+        try:
+            stores.append(store_images(read, names, side_px))
+        except ValueError as error:
+            raise UnreadableFileError(f"{path} cannot be learned from: {error}") from error
+        names = stores[0].names
+        held = open_set(path, "val")
+        share = -(-config.validation_images // len(config.data))
+        chosen = np.unique(np.linspace(0, len(held) - 1, min(share, len(held))).astype(int))
+        watched += [held[index] for index in chosen.tolist()]
+    if not watched:
+        raise UnreadableFileError("No set has images in its val split; export with --split.")
+    validation = store_images(watched, names, side_px)
+    subjects = {subject for store in stores for subject in store.subjects}
+    both = sorted(subjects & set(validation.subjects))
+    if both:
+        raise SplitOverlapError(f"{both[0]} is in the train split of one set and val of another.")
+    return stores, validation

@@ -1,0 +1,72 @@
+"""Pictures of a training run, drawn while it goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from XraySynthLib.data.formats import atomic_path
+
+N_PICTURES, N_COLUMNS = 12, 4
+TRUE_COLOR, FOUND_COLOR = "#7fd4ff", "#ffb000"
+
+
+def write_loss_picture(log: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the loss and the validation's errors against images seen, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = (
+        ("loss", ("loss", "place", "presence")),
+        ("validation error, mm or px", ("val_error_mm", "val_kept_error_mm", "val_error_px")),
+    )
+    for axes, (title, keys) in zip(figure.subplots(1, 2), panels, strict=True):
+        for key in keys:
+            points = [(one["images"], one[key]) for one in log if one.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=key)
+                axes.legend(fontsize=7)
+        axes.set_yscale("log")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("images")
+        axes.grid(alpha=0.3, which="both")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": "XraySynth"})
+
+
+def write_prediction_picture(
+    images: NDArray, points: tuple[tuple[str, ...], NDArray, NDArray, NDArray], path: Path
+) -> None:
+    """Draw found against true landmarks on the first images, as PNG.
+
+    Args:
+        images: (N, rows, columns) about 0.
+        points: Names, (N, K, 2) found px, (N, K, 2) true px, (N, K) whether they are in the image.
+        path: The PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    _, found_px, true_px, visible = points
+    chosen = np.unique(np.linspace(0, len(images) - 1, N_PICTURES).astype(int))
+    n_rows = -(-len(chosen) // N_COLUMNS)
+    figure = Figure(figsize=(2.6 * N_COLUMNS, 2.6 * n_rows), facecolor="black")
+    FigureCanvasAgg(figure)
+    for place, index in enumerate(chosen.tolist(), 1):
+        axes = figure.add_subplot(n_rows, N_COLUMNS, place)
+        axes.imshow(images[index], cmap="gray", vmin=-1, vmax=1)
+        seen = visible[index]
+        for found, true in zip(found_px[index][seen], true_px[index][seen], strict=True):
+            axes.plot(*zip(true, found, strict=True), "-", color=TRUE_COLOR, lw=0.8)
+        axes.plot(*true_px[index][seen].T, "o", mfc="none", mec=TRUE_COLOR, ms=5, mew=0.8)
+        axes.plot(*found_px[index][seen].T, "+", color=FOUND_COLOR, ms=5, mew=0.8)
+        axes.set_xlim(-0.5, images.shape[2] - 0.5)
+        axes.set_ylim(images.shape[1] - 0.5, -0.5)
+        axes.set_axis_off()
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02, hspace=0.02)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor="black", metadata={"Software": "XraySynth"})
