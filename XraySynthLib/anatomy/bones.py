@@ -78,7 +78,8 @@ def _modelled(
     distance, thick = band.distance_mm, band.values[:, 0].astype(np.float32)
     if bone is Bone.SACRUM:
         tunnels = tunnels_distance(frames, band.points_ras_mm)
-        thick = np.where(-tunnels > distance, np.float32(0.45), thick)
+        tunnels += np.float32(1.1) * trabeculae.grain(table, tuple(mean_points.T / 4))
+        thick = np.where(-tunnels > distance, np.float32(0.6), thick)
         distance = np.maximum(distance, -tunnels)
         marrow_hu = trabeculae.sacrum_hu(mean_points, table)
     elif bone in _HEMIPELVES:
