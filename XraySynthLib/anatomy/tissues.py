@@ -2,6 +2,9 @@
 
 HU at 120 kVp: Kalender 2011 (Computed Tomography, ch. 1), Aubrey et al. 2014 (muscle 30-80, fat
 -190..-30; Acta Physiol 210), Lamba et al. 2014 (bladder 0-15, blood 35-55).
+
+Metal stands for what a voxel would read without the scanner's limit (titanium far more), so that
+voxels it fills by 0.6 saturate; `render_ct` cuts at what scanners store.
 """
 
 from enum import IntEnum
@@ -43,5 +46,5 @@ HU = {
     "blood": 45.0,
     "disc": 80.0,
     "plaque": 650.0,
-    "metal": 3500.0,
+    "metal": 5000.0,
 }
