@@ -12,7 +12,7 @@ from XraySynthLib.anatomy.cortex import VERTEBRA_MM, cortex_mm
 from XraySynthLib.anatomy.grids import Box, Grid
 from XraySynthLib.anatomy.parameters import SubjectParameters
 from XraySynthLib.anatomy.parts import Bone
-from XraySynthLib.anatomy.primitives import coverage
+from XraySynthLib.anatomy.primitives import smooth_coverage
 from XraySynthLib.anatomy.sacrum import tunnels_distance
 from XraySynthLib.anatomy.surface_distance import surface_band
 
@@ -153,8 +153,8 @@ def _layer(
         label,
         box,
         mask,
-        coverage(distance, grid.spacing_mm),
-        coverage(distance + thick, grid.spacing_mm),
+        smooth_coverage(distance, grid.spacing_mm),
+        smooth_coverage(distance + thick, grid.spacing_mm),
         (cortex_hu * (0.8 + 0.2 * quality)).astype(np.float32),
         (-60 + (marrow_hu + 60) * quality).astype(np.float32),
     )

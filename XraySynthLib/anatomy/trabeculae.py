@@ -96,7 +96,7 @@ def hemipelvis_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     base = 45 + 290 * roof + 120 * joint
     return (
         base
-        + (105 * above + 60 * below + 70 * roof) * line
+        + (75 * above + 45 * below + 45 * roof) * line
         + 48 * grain(table, tuple(mean_points.T / 1.7))
     )
 
