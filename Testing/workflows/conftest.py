@@ -14,7 +14,7 @@ import pytest
 
 from XraySynthLib.cli import main
 from XraySynthLib.data import LandmarkSet, Volume
-from XraySynthLib.data.formats import write_labels, write_landmarks, write_volume
+from XraySynthLib.data.formats import read_landmarks, write_labels, write_landmarks, write_volume
 
 SHOWN_WARNINGS = (RuntimeWarning, UserWarning, FutureWarning, SyntaxWarning)
 """What Python prints on stderr unless told otherwise."""
@@ -93,6 +93,20 @@ def write_patient(folder: Path) -> None:
     bright_ras_mm = (ras_from_ijk @ [*BRIGHT_IJK, 1])[:3]
     points = LandmarkSet(("bright", "far"), [bright_ras_mm, bright_ras_mm + 500])
     write_landmarks(points, folder / "points.mrk.json")
+
+
+@pytest.fixture(scope="session")
+def write_subject() -> Callable[[Path], None]:
+    """Write a patient whose two landmarks are both in most images, into a new folder."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        write_patient(folder)
+        points = read_landmarks(folder / "points.mrk.json")
+        near = points.points_ras_mm[[0, 0]] + [[0, 0, 0], [-30, 5, 20]]
+        write_landmarks(LandmarkSet(points.names, near), folder / "points.mrk.json")
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from XraySynthLib.data import LandmarkSet, Provenance
-from XraySynthLib.data.formats import read_landmarks, write_landmarks
+from XraySynthLib.data import Provenance
 from XraySynthLib.data.sets import (
     SetDescription,
     SplitOverlapError,
@@ -33,14 +32,10 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def subjects(tmp_path_factory, in_process) -> Path:
+def subjects(tmp_path_factory, write_subject) -> Path:
     folder = tmp_path_factory.mktemp("subjects")
     for name in ("anna", "ben", "carl"):
-        (folder / name).mkdir()
-        in_process[1](folder / name)
-        points = read_landmarks(folder / name / "points.mrk.json")
-        far = LandmarkSet(points.names, points.points_ras_mm[[0, 0]] + [[0, 0, 0], [-30, 5, 20]])
-        write_landmarks(far, folder / name / "points.mrk.json")
+        write_subject(folder / name)
     return folder
 
 

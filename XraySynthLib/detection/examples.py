@@ -57,7 +57,7 @@ class Shares:
 NO_CHANGES = Shares(0, 0, 0, 0, 0)
 
 
-class Examples(torch.utils.data.Dataset):
+class Examples:
     """Examples by number.
 
     Args:

@@ -3,7 +3,7 @@
 `learn` joins `training.loop` with this task; logging is its caller's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,11 +11,9 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader
 
 from XraySynthLib.detection.calibration import TOLERANCE, Calibration, fit_calibration
 from XraySynthLib.detection.examples import (
-    NO_CHANGES,
     Examples,
     Randomise,
     example,
@@ -27,6 +25,7 @@ from XraySynthLib.detection.model import grid_points_px
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.detection.store import ImageStore
 from XraySynthLib.training.average import WeightAverage
+from XraySynthLib.training.batches import batches
 from XraySynthLib.training.loop import Step, TrainingState, train
 from XraySynthLib.training.schedule import Schedule
 
@@ -76,32 +75,22 @@ def learn(
     schedule: Schedule,
     batch_images: int,
     accelerator: Accelerator,
-    n_workers: int,
+    n_threads: int,
 ) -> Iterator[Step]:
     """Learn from where the state is to the schedule's end; see `training.loop.train`."""
     first, last = state.images, schedule.total_images
     if first >= last:
         return
-    loader: DataLoader = DataLoader(
-        examples,
-        batch_size=batch_images // accelerator.num_processes,
-        sampler=range(first, last),
-        num_workers=n_workers,
-        persistent_workers=n_workers > 0,
-        prefetch_factor=4 if n_workers else None,
-        drop_last=True,
-        worker_init_fn=_one_thread,
+    # Process p of n makes every n-th example: together they make what one alone would.
+    numbers = range(first + accelerator.process_index, last, accelerator.num_processes)
+    loader = batches(
+        examples.__getitem__,
+        numbers,
+        batch_images // accelerator.num_processes,
+        max(n_threads, 1),
+        accelerator.device,
     )
-    loader = accelerator.prepare(loader)
     yield from train(state, loader, loss_of, schedule, batch_images, accelerator)
-
-
-def _one_thread(worker: int) -> None:
-    """A worker makes images beside the training: more threads would only get in its way."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
 
 
 def new_state(
@@ -220,8 +209,3 @@ def _calibration_error(confidence: NDArray, right: NDArray) -> float:
         for one in np.unique(bins)
     ]
     return float(np.sum(gaps))
-
-
-def plain_examples(stores: Sequence[ImageStore], side_px: int, seed: int) -> Examples:
-    """Examples without randomisation or other changes, each store as likely."""
-    return Examples(stores, [1.0] * len(stores), side_px, None, NO_CHANGES, seed)

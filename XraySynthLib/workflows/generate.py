@@ -18,9 +18,10 @@ from XraySynthLib.workflows.progress import tracked
 PRESETS = {
     "compact": ((128, 128, 128), 2.5),
     "full": ((256, 256, 256), 1.25),
-    "tall": ((224, 128, 128), 2.5),
+    "wide": ((240, 128, 176), 2.5),
+    "wide-full": ((480, 256, 352), 1.25),
 }
-"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; "tall" 560 mm along the patient."""
+"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; wide, 440 x 320 x 600 mm."""
 MAX_COUNT = 100_000
 N_HELD_OUT = 6
 MODEL_NAME = "musculoskeletal-models"
@@ -38,16 +39,15 @@ class GenerateConfig(VerbConfig):
         output: Folder to write to.
         count: How many subjects.
         backend: How CTs are made. rendered: from the shape model, without a network.
-        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. tall: compact,
-            with the thighs and the lumbar spine.
-        people: sampled: people who never were. held-out: the six people who shaped none of these,
-            with their own bones, to test on; all else about them is drawn.
+        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. wide and
+            wide-full: the same voxels over 440 x 320 x 600 mm, for tilted and lateral views.
+    people: Literal["sampled", "held-out"] = "sampled"
     """
 
     output: Path
     count: int = 1
     backend: Literal["rendered"] = "rendered"
-    preset: Literal["compact", "full", "tall"] = "compact"
+    preset: Literal["compact", "full", "wide", "wide-full"] = "compact"
     people: Literal["sampled", "held-out"] = "sampled"
 
 

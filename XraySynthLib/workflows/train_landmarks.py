@@ -57,7 +57,7 @@ class TrainLandmarksConfig(VerbConfig):
         check_images: After so many images: validation, pictures, a checkpoint.
         validation_images: Images to validate on, at most.
         precision: auto is bf16 where the device is fast at it.
-        workers: Processes that make images ready.
+        workers: Threads that make images ready.
         threads: Of torch; 0 for one a processor.
         name: Of the model.
     """
@@ -129,11 +129,12 @@ def run(config: TrainLandmarksConfig) -> Path:
         XraySynthError: If options, sets or the checkpoint cannot be used.
     """
     check_inputs(config)
+    import cv2
     import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    from XraySynthLib.detection.examples import Examples, Shares
+    from XraySynthLib.detection.examples import NO_CHANGES, Examples, Shares
     from XraySynthLib.detection.learning import learn, new_state, validation_set
     from XraySynthLib.detection.network import NetworkConfig
     from XraySynthLib.training.precision import device_of, mixed_precision
@@ -143,6 +144,7 @@ def run(config: TrainLandmarksConfig) -> Path:
     device = device_of(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    cv2.setNumThreads(1)  # its threads would only get in the way of ours
     set_seed(config.seed)
     folder = RunFolder(config.output, _options(config))
     stores, watched = _read(config)
@@ -159,9 +161,7 @@ def run(config: TrainLandmarksConfig) -> Path:
         config.weights or [1.0] * len(stores),
         config.side_px,
         randomise,
-        Shares()
-        if config.randomisation != "none"
-        else Shares(mirrored=0.5, zoomed=0, turned=0, patchwork=0, clouds=0),
+        NO_CHANGES if config.randomisation == "none" else Shares(),
         config.seed,
     )
     schedule = Schedule(config.learning_rate, config.images, config.warmup_images)
@@ -174,9 +174,6 @@ def run(config: TrainLandmarksConfig) -> Path:
     )
     people = sorted(frozenset().union(watched.people, *(store.people for store in stores)))
     watch = Watch(config, folder, state, validation, watched.names, people, accelerator)
-    if state.images >= config.images:
-        watch.check()
-        return config.output / MODEL_FOLDER
     steps = learn(state, examples, schedule, config.batch_images, accelerator, config.workers)
     left = config.images - state.images
     for step in tracked(steps, "train", left, config.progress, lambda _: config.batch_images):
