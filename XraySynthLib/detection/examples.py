@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
 from XraySynthLib.data.pelvis import other_side
 from XraySynthLib.detection.inputs import network_input
-from XraySynthLib.detection.network import STRIDE
 from XraySynthLib.detection.store import ImageStore
 
 Marked = tuple[Xray, ImageLandmarkSet]
@@ -117,12 +116,12 @@ class Examples:
 
 
 def example(xray: Xray, landmarks: ImageLandmarkSet, side_px: int) -> dict[str, torch.Tensor]:
-    """What the network is given for an image: "image", "points_cells" and "visible"."""
+    """What the network is given for an image: "image", "points_px" on the grid and "visible"."""
     image, placement = network_input(xray, side_px)
-    points_cells = (placement.to_grid(landmarks.points_px) + 0.5) / STRIDE - 0.5
+    points_px = placement.to_grid(landmarks.points_px)
     return {
         "image": torch.from_numpy(image),
-        "points_cells": torch.from_numpy(points_cells.astype(np.float32)),
+        "points_px": torch.from_numpy(points_px.astype(np.float32)),
         "visible": torch.from_numpy(landmarks.visible.copy()),
     }
 

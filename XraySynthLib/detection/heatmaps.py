@@ -6,15 +6,17 @@ against nowhere.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 SIGMA_CELLS = 1.2
 """Standard deviation of a target."""
 WINDOW_CELLS = 2.0
 """Standard deviation of the window in which a mode is refined."""
-N_SHIFTS = 8
+N_SHIFTS = 12
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,19 @@ class Decoded:
     points_cells: torch.Tensor
     presence: torch.Tensor
     peak: torch.Tensor
+
+
+Points = TypeVar("Points", torch.Tensor, NDArray)
+
+
+def cells_from_px(points_px: Points, stride: int) -> Points:
+    """Pixels of the network's input to cells of its maps; an integer is a centre in both."""
+    return (points_px + 0.5) / stride - 0.5
+
+
+def px_from_cells(points_cells: Points, stride: int) -> Points:
+    """Cells of the maps to pixels of the network's input."""
+    return (points_cells + 0.5) * stride - 0.5
 
 
 def target_maps(

@@ -15,7 +15,7 @@ from XraySynthLib.data import Quantity, Xray
 N_CHANNELS = 2
 """Ranks in the whole image, and each pixel against its surroundings."""
 RANK_STEPS = 1024
-FLAT_SHARE = 0.02
+FLAT_SHARE = 0.05
 """A grey that so many pixels have is a shutter, a background or clipped: it is no anatomy, and
 takes no part in the ranks."""
 NEIGHBOURHOOD = 1 / 12

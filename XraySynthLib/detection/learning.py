@@ -20,8 +20,7 @@ from XraySynthLib.detection.examples import (
     nothing,
     patchwork,
 )
-from XraySynthLib.detection.heatmaps import decode, heatmap_loss
-from XraySynthLib.detection.model import grid_points_px
+from XraySynthLib.detection.heatmaps import cells_from_px, decode, heatmap_loss, px_from_cells
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.detection.store import ImageStore
 from XraySynthLib.training.average import WeightAverage
@@ -66,7 +65,8 @@ def loss_of(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, tor
     """The loss of a batch of `Examples`."""
     images = batch["image"].contiguous(memory_format=torch.channels_last)
     places, absences = model(images)
-    return heatmap_loss(places, absences, batch["points_cells"], batch["visible"])
+    points_cells = cells_from_px(batch["points_px"], images.shape[-1] // places.shape[-1])
+    return heatmap_loss(places, absences, points_cells, batch["visible"])
 
 
 def learn(
@@ -151,7 +151,7 @@ def validation_set(
         spacings.append(store.spacing_mm[index])
     return ValidationSet(
         torch.stack([entry["image"] for entry in entries]),
-        grid_points_px(np.stack([entry["points_cells"].numpy() for entry in entries])),
+        np.stack([entry["points_px"].numpy() for entry in entries]).astype(float),
         np.stack([entry["visible"].numpy() for entry in entries]),
         np.array(spacings),
     )
@@ -159,7 +159,7 @@ def validation_set(
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, validation: ValidationSet, batch_images: int = 16
+    network: HeatmapNetwork, validation: ValidationSet, batch_images: int = 16
 ) -> tuple[Scores, Calibration, NDArray]:
     """Score a network and calibrate it.
 
@@ -175,7 +175,7 @@ def validate(
         decoded = decode(*network(images))
         parts.append([t.cpu().double() for t in vars(decoded).values()])
     points_cells, presence, peak = (torch.cat(one).numpy() for one in zip(*parts, strict=True))
-    points_px = grid_points_px(points_cells)
+    points_px = px_from_cells(points_cells, network.config.stride)
     visible = validation.visible
     error_px = np.linalg.norm(points_px - validation.points_px, axis=2)
     error_px = np.where(visible, error_px, np.nan)

@@ -22,11 +22,10 @@ import XraySynthLib
 from XraySynthLib.data import ImageLandmarkSet, Xray
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.detection.calibration import Calibration
-from XraySynthLib.detection.heatmaps import Decoded, decode
+from XraySynthLib.detection.heatmaps import Decoded, decode, px_from_cells
 from XraySynthLib.detection.inputs import Placement, network_input
 from XraySynthLib.detection.network import (
     PADDING_MULTIPLE,
-    STRIDE,
     HeatmapNetwork,
     NetworkConfig,
 )
@@ -133,9 +132,11 @@ class Detector:
             )
             for way in ways
         ]
-        turned = confidences[1].sum() > confidences[0].sum()
+        turned = int(confidences[1].sum() > confidences[0].sum())
         confidence = confidences[turned]
-        points_px = grid_points_px(found.points_cells[ways[turned]].double().numpy())
+        points_px = px_from_cells(
+            found.points_cells[ways[turned]].double().numpy(), self.config.network.stride
+        )
         if turned:
             points_px = self.config.side_px - 1 - points_px
         points_px = placement.to_image(points_px)
@@ -143,11 +144,6 @@ class Detector:
         inside = ((points_px >= -0.5) & (points_px < [columns - 0.5, rows - 0.5])).all(axis=1)
         detected = inside & (confidence >= self.config.calibration.threshold)
         return ImageLandmarkSet(self.config.landmark_names, points_px, detected, confidence)
-
-
-def grid_points_px(points_cells: NDArray) -> NDArray:
-    """Cells of the maps to pixels of the network's input."""
-    return (points_cells + 0.5) * STRIDE - 0.5
 
 
 def save_detector(config: DetectorConfig, network: HeatmapNetwork, folder: Path) -> None:

@@ -8,8 +8,6 @@ from monai.networks.nets import SegResNet, UNet
 from torch import nn
 
 ARCHITECTURES = ("unet", "segresnet")
-STRIDE = 2
-"""Pixels of the input along a pixel of the maps."""
 PADDING_MULTIPLE = 32
 
 
@@ -20,7 +18,8 @@ class NetworkConfig:
     Attributes:
         n_landmarks: Maps.
         architecture: MONAI's residual U-Net, or its SegResNet (Myronenko 2018, arXiv 1810.11654).
-        channels: Features at each level; the first level has half the input's pixels.
+        channels: Features at each level; a segresnet doubles its first.
+        stride: Pixels of the input along a cell of the maps: a power of two.
         n_inputs: Channels of the input.
 
     Raises:
@@ -30,6 +29,7 @@ class NetworkConfig:
     n_landmarks: int
     architecture: Literal["unet", "segresnet"] = "unet"
     channels: tuple[int, ...] = (32, 64, 96, 128, 160)
+    stride: int = 4
     n_inputs: int = 2
 
     def __post_init__(self) -> None:
@@ -38,19 +38,25 @@ class NetworkConfig:
             raise ValueError(f"The networks are {ARCHITECTURES}, not {self.architecture!r}.")
         if len(self.channels) < 2 or min(self.channels) < 1 or self.n_landmarks < 1:
             raise ValueError("A network needs two levels or more, and a landmark.")
+        if self.stride < 2 or self.stride & (self.stride - 1):
+            raise ValueError(f"The stride must be 2, 4, 8, ..., got {self.stride}.")
 
 
 class HeatmapNetwork(nn.Module):
-    """A stem that halves the image, a U-shaped body, a map and an absence map a landmark."""
+    """A stem that shrinks the image, a U-shaped body, a map and an absence map a landmark."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        first = config.channels[0]
+        n_halvings = config.stride.bit_length() - 1
+        widths = [config.channels[0] >> (n_halvings - 1 - k) for k in range(n_halvings)]
         self.stem = nn.Sequential(
-            nn.Conv2d(config.n_inputs, first, 5, stride=STRIDE, padding=2, bias=False),
-            nn.BatchNorm2d(first),
-            nn.ReLU(inplace=True),
+            *(
+                _halving(n_in, n_out, 5 if k == 0 else 3)
+                for k, (n_in, n_out) in enumerate(
+                    zip([config.n_inputs, *widths], widths, strict=False)
+                )
+            )
         )
         self.body = _body(config)
 
@@ -61,12 +67,20 @@ class HeatmapNetwork(nn.Module):
             images: (B, inputs, rows, columns) of `inputs.network_input`.
 
         Returns:
-            (B, K, rows / 2, columns / 2) logits of each landmark's place, and (B, K) logits of its
-            being nowhere in the image; together they are one softmax.
+            (B, K, rows / stride, columns / stride) logits of each landmark's place, and (B, K)
+            logits of its being nowhere in the image; together they are one softmax.
         """
-        maps = self.body(self.stem(images))  # (B, 2K, rows / 2, columns / 2)
+        maps = self.body(self.stem(images))  # (B, 2K, rows / stride, ...)
         places, absences = maps.chunk(2, dim=1)
         return places.float(), absences.float().mean(dim=(2, 3))
+
+
+def _halving(n_in: int, n_out: int, kernel: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel, stride=2, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(inplace=True),
+    )
 
 
 def _body(config: NetworkConfig) -> nn.Module:

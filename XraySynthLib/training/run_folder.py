@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import XraySynthLib
@@ -121,7 +122,7 @@ class RunFolder:
             state.model.load_state_dict(_part("model", tensors))
             state.average.model.load_state_dict(_part("average", tensors))
             _load_optimizer(state.optimizer, _part("optimizer", tensors))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise UnreadableFileError(
                 f"The checkpoint in {self.path} cannot be used: {str(error).splitlines()[0]}"
             ) from error

@@ -41,7 +41,8 @@ class GenerateConfig(VerbConfig):
         backend: How CTs are made. rendered: from the shape model, without a network.
         preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. wide and
             wide-full: the same voxels over 440 x 320 x 600 mm, for tilted and lateral views.
-    people: Literal["sampled", "held-out"] = "sampled"
+        people: sampled: people who never were. held-out: the six people who shaped none of these,
+            with their own bones, to test on; all else about them is drawn.
     """
 
     output: Path

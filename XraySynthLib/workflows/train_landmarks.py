@@ -48,6 +48,7 @@ class TrainLandmarksConfig(VerbConfig):
         side_px: Side of the network's input; a multiple of 32.
         architecture: unet, or segresnet.
         channels: Features at each level of the network.
+        stride: Pixels of the input along a cell of the network's maps: 2, 4 or 8.
         randomisation: How strongly images are randomised.
         batch_images: Images of a step.
         learning_rate: The greatest.
@@ -69,6 +70,7 @@ class TrainLandmarksConfig(VerbConfig):
     side_px: int = 192
     architecture: Literal["unet", "segresnet"] = "unet"
     channels: tuple[int, ...] = (32, 64, 96, 128, 160)
+    stride: int = 4
     randomisation: Literal["none", "mild", "strong"] = "strong"
     batch_images: int = 16
     learning_rate: float = 2e-3
@@ -109,6 +111,8 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
         raise UsageError("--warmup-images must be below --images, --learning-rate above 0.")
     if config.batch_images > config.images:
         raise UsageError("--batch-images is more than --images.")
+    if config.stride not in (2, 4, 8):
+        raise UsageError(f"--stride must be 2, 4 or 8, got {config.stride}.")
     if len(config.channels) < 2 or min(config.channels) < 1:
         raise UsageError("--channels needs two numbers or more, each 1 or more.")
     if min(config.workers, config.threads, config.seed, config.average_images) < 0:
@@ -147,9 +151,9 @@ def run(config: TrainLandmarksConfig) -> Path:
     cv2.setNumThreads(1)  # its threads would only get in the way of ours
     set_seed(config.seed)
     folder = RunFolder(config.output, _options(config))
-    stores, watched = _read(config)
+    stores, watched = read_sets(config)
     randomise = randomisation(config.randomisation)
-    network = NetworkConfig(len(watched.names), config.architecture, config.channels)
+    network = NetworkConfig(len(watched.names), config.architecture, config.channels, config.stride)
     state = new_state(network, config.seed, config.average_images, config.weight_decay)
     folder.restore(state)
     arithmetic = {"auto": mixed_precision(device), "bf16": "bf16", "fp32": "no"}[config.precision]
@@ -305,7 +309,7 @@ def _need_packages() -> None:
             )
 
 
-def _read(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageStore]":
+def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageStore]":
     """The images to learn from, a store a set, and those to validate on.
 
     Raises:
