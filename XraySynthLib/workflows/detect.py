@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 OUTPUT_SUFFIXES = (".mrk.json", ".json")
 NOT_IMAGES = (".overlay.png", "labels.png")
+SHIPPED_MODEL = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
 UNKNOWN_SPACING_MM = (1.0, 1.0)
 
 
@@ -148,13 +149,12 @@ def model_folder(config: DetectConfig) -> Path:
         if not (config.model / "config.json").is_file():
             raise UnreadableFileError(f"--model {config.model} holds no landmark detector.")
         return config.model
-    shipped = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
-    if not (shipped / "config.json").is_file():
+    if not (SHIPPED_MODEL / "config.json").is_file():
         raise MissingDependencyError(
             "This installation has no landmark detector; train one with `xraysynth train "
             "landmarks` and name it with --model."
         )
-    return shipped
+    return SHIPPED_MODEL
 
 
 def _is_file_name(path: Path) -> bool:

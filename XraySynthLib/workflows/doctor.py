@@ -73,7 +73,7 @@ def _findings() -> Iterator[tuple[str, str]]:
     yield "engine deepdrr", _deepdrr()
     yield "devices", _devices()
     yield "demo data", _demo_data()
-    yield "weights", "none needed by the verbs of this version"
+    yield "weights", _weights()
 
 
 def _version(package: str) -> str:
@@ -117,6 +117,13 @@ def _devices() -> str:
     if torch.backends.mps.is_available():
         names.append("mps")
     return ", ".join(["cpu", *names])
+
+
+def _weights() -> str:
+    from XraySynthLib.workflows.detect import SHIPPED_MODEL
+
+    there = (SHIPPED_MODEL / "config.json").is_file()
+    return f"landmark detector in {SHIPPED_MODEL}" if there else "no landmark detector; train one"
 
 
 def _demo_data() -> str:

@@ -182,7 +182,6 @@ def run(config: TrainLandmarksConfig) -> Path:
     left = config.images - state.images
     for step in tracked(steps, "train", left, config.progress, lambda _: config.batch_images):
         watch.note(step)
-    watch.check()
     watch.close()
     return config.output / MODEL_FOLDER
 
@@ -207,18 +206,20 @@ class Watch:
         path = folder.path / "tensorboard"
         self.board = SummaryWriter(str(path), purge_step=state.images)
         self.losses: list[dict[str, float]] = []
+        self.learning_rate = 0.0
         self.start, self.first = monotonic(), state.images
-        self.checked = state.images // config.check_images
+        self.checked, self.n_checks = state.images, state.images // config.check_images
 
     def note(self, step: Any) -> None:
         """Take a step in; check where it is time to."""
         self.losses.append({"loss": step.loss, **step.details})
+        self.learning_rate = step.learning_rate
         due = step.images // self.config.check_images
-        if due > self.checked:
-            self.checked = due
-            self.check(step.learning_rate)
+        if due > self.n_checks:
+            self.n_checks = due
+            self.check()
 
-    def check(self, learning_rate: float = 0.0) -> None:
+    def check(self) -> None:
         """Validate, write log, pictures, model and, last, the checkpoint."""
         if not self.accelerator.is_main_process:
             return
@@ -226,14 +227,14 @@ class Watch:
         from XraySynthLib.detection.model import DetectorConfig, save_detector
 
         scores, calibration, points_px = validate(self.state.average.model, self.validation)
-        entry: dict[str, Any] = {"images": self.state.images, "learning_rate": learning_rate}
+        entry: dict[str, Any] = {"images": self.state.images, "learning_rate": self.learning_rate}
         if self.losses:
             keys = self.losses[0]
             entry |= {key: float(np.mean([one[key] for one in self.losses])) for key in keys}
             seconds = max(monotonic() - self.start, 1e-9)
             entry["images_per_s"] = round((self.state.images - self.first) / seconds, 2)
         entry |= {f"val_{name}": value for name, value in scores.to_dict().items()}
-        self.losses = []
+        self.losses, self.checked = [], self.state.images
         self.folder.append(entry)
         for name, value in entry.items():
             if name != "images" and value is not None:
@@ -267,7 +268,9 @@ class Watch:
         self.folder.save(self.accelerator, self.state)
 
     def close(self) -> None:
-        """Write what TensorBoard has not."""
+        """Check what was learned since the last time, and end."""
+        if self.state.images > self.checked:
+            self.check()
         self.board.close()
 
 
