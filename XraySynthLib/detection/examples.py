@@ -31,6 +31,7 @@ class Shares:
 
     Attributes:
         mirrored: The image of a mirrored patient.
+        plain: Not randomised, but half of them inverted.
         zoomed: A small part of an image fills it.
         turned: By 90, 180 or 270 degrees, where nothing is to be found: the detector tries both
             ways up, and the right one must be the surer.
@@ -42,6 +43,7 @@ class Shares:
     """
 
     mirrored: float = 0.5
+    plain: float = 0.25
     zoomed: float = 0.08
     turned: float = 0.06
     patchwork: float = 0.03
@@ -49,11 +51,12 @@ class Shares:
 
     def __post_init__(self) -> None:
         changes = (self.zoomed, self.turned, self.patchwork, self.clouds)
-        if min(*changes, self.mirrored) < 0 or self.mirrored > 1 or sum(changes) > 1:
+        alone = (self.mirrored, self.plain)
+        if min(*changes, *alone) < 0 or max(*alone, sum(changes)) > 1:
             raise ValueError(f"Shares must be 0 or more, and 1 together at most; got {self}.")
 
 
-NO_CHANGES = Shares(0, 0, 0, 0, 0)
+NO_CHANGES = Shares(0, 0, 0, 0, 0, 0)
 
 
 class Examples:
@@ -95,7 +98,10 @@ class Examples:
             xray, landmarks = mirrored(xray, landmarks, self.partners)
         xray, landmarks = self._changed(xray, landmarks, rng)
         if self.randomise is not None:
-            xray, landmarks = self.randomise(xray, landmarks, rng)
+            if rng.random() < self.shares.plain:
+                xray = either_polarity(xray, rng)
+            else:
+                xray, landmarks = self.randomise(xray, landmarks, rng)
         return example(xray, landmarks, self.side_px)
 
     def _changed(self, xray: Xray, landmarks: ImageLandmarkSet, rng: np.random.Generator) -> Marked:
@@ -124,6 +130,13 @@ def example(xray: Xray, landmarks: ImageLandmarkSet, side_px: int) -> dict[str, 
         "points_px": torch.from_numpy(points_px.astype(np.float32)),
         "visible": torch.from_numpy(landmarks.visible.copy()),
     }
+
+
+def either_polarity(xray: Xray, rng: np.random.Generator) -> Xray:
+    """The image or, as likely, the same with dense small."""
+    if rng.random() < 0.5:
+        return xray
+    return Xray(xray.values.max() - xray.values, xray.quantity)
 
 
 def mirrored(xray: Xray, landmarks: ImageLandmarkSet, partners: Sequence[int]) -> Marked:

@@ -16,6 +16,7 @@ from XraySynthLib.detection.calibration import TOLERANCE, Calibration, fit_calib
 from XraySynthLib.detection.examples import (
     Examples,
     Randomise,
+    either_polarity,
     example,
     nothing,
     patchwork,
@@ -40,6 +41,8 @@ class Scores:
         error_mm: The same in the isocentre's plane; NaN where the poses are not recorded.
         kept_error_px: Mean distance of those kept.
         kept_error_mm: The same in mm.
+        plain_error_mm: Mean distance of all in the images that were not randomised, mm.
+        plain_kept_error_mm: Of those kept.
         kept_share: Share of the landmarks in the images that is kept.
         false_share: Share of the landmarks outside the images that is detected.
         calibration_error: Mean difference between confidence and what came true, over ten bins.
@@ -49,6 +52,8 @@ class Scores:
     error_mm: float
     kept_error_px: float
     kept_error_mm: float
+    plain_error_mm: float
+    plain_kept_error_mm: float
     kept_share: float
     false_share: float
     calibration_error: float
@@ -117,18 +122,20 @@ class ValidationSet:
         points_px: (N, K, 2) on the network's grid.
         visible: (N, K) bool.
         spacing_mm: (N,) of the grid, in the isocentre's plane; NaN where not known.
+        plain: (N,) bool, whether an image was not randomised.
     """
 
     images: torch.Tensor
     points_px: NDArray
     visible: NDArray
     spacing_mm: NDArray
+    plain: NDArray
 
 
 def validation_set(
     store: ImageStore, side_px: int, randomise: Randomise | None, n_images: int, seed: int
 ) -> ValidationSet:
-    """Images spread over the store, each randomised once, an eighth of them of nothing.
+    """Images spread over the store, every second randomised once, an eighth of them of nothing.
 
     Args:
         store: Images of people that are not learned from.
@@ -142,10 +149,12 @@ def validation_set(
     for number, index in enumerate(chosen.tolist()):
         rng = np.random.default_rng((seed, number))
         xray, landmarks = store.image(index)
-        if number % 8 == 7:
+        if number % 16 in (6, 15):
             xray = type(xray)(patchwork(xray.values, rng), xray.quantity)
             landmarks = nothing(landmarks)
-        if randomise is not None:
+        if number % 2 == 0:
+            xray = either_polarity(xray, rng)
+        elif randomise is not None:
             xray, landmarks = randomise(xray, landmarks, rng)
         entries.append(example(xray, landmarks, side_px))
         spacings.append(store.spacing_mm[index])
@@ -154,6 +163,7 @@ def validation_set(
         np.stack([entry["points_px"].numpy() for entry in entries]).astype(float),
         np.stack([entry["visible"].numpy() for entry in entries]),
         np.array(spacings),
+        np.arange(len(entries)) % 2 == 0,
     )
 
 
@@ -184,12 +194,15 @@ def validate(
     calibration = fit_calibration(presence.ravel(), peak.ravel(), right.ravel(), visible.ravel())
     confidence = calibration.confidence(presence, peak)
     kept = confidence >= calibration.threshold
+    plain = validation.plain[:, None]
     error_mm = error_px * validation.spacing_mm[:, None]
     scores = Scores(
         error_px=_mean(error_px[visible]),
         error_mm=_mean(error_mm[visible]),
         kept_error_px=_mean(error_px[visible & kept]),
         kept_error_mm=_mean(error_mm[visible & kept]),
+        plain_error_mm=_mean(error_mm[visible & plain]),
+        plain_kept_error_mm=_mean(error_mm[visible & kept & plain]),
         kept_share=_mean(kept[visible]),
         false_share=_mean(kept[~visible]),
         calibration_error=_calibration_error(confidence.ravel(), right.ravel()),

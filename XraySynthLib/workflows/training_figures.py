@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from XraySynthLib.data.formats import atomic_path
 
 N_PICTURES, N_COLUMNS = 12, 4
+PLAIN_KEPT = "val_plain_kept_error_mm"
 TRUE_COLOR, FOUND_COLOR = "#7fd4ff", "#ffb000"
 
 
@@ -22,7 +23,10 @@ def write_loss_picture(log: Sequence[dict[str, Any]], path: Path) -> None:
     FigureCanvasAgg(figure)
     panels = (
         ("loss", ("loss", "place", "presence")),
-        ("validation error, mm or px", ("val_error_mm", "val_kept_error_mm", "val_error_px")),
+        (
+            "validation error, mm or px",
+            ("val_error_mm", "val_kept_error_mm", "val_plain_kept_error_mm", "val_error_px"),
+        ),
     )
     for axes, (title, keys) in zip(figure.subplots(1, 2), panels, strict=True):
         for key in keys:
