@@ -14,7 +14,7 @@ import pytest
 
 import XraySynthLib
 from XraySynthLib import __version__
-from XraySynthLib.cli import VERBS
+from XraySynthLib.cli import VERBS, workflow_of
 from XraySynthLib.data import Volume
 from XraySynthLib.data.formats import read_landmarks, read_sample, write_labels, write_volume
 from XraySynthLib.errors import MissingDependencyError
@@ -39,9 +39,9 @@ class TestCommandLine:
 
     @pytest.mark.parametrize("verb", VERBS)
     def test_help_of_every_verb_names_every_option(self, xraysynth, verb):
-        outcome = xraysynth(verb, "--help")
+        outcome = xraysynth(*verb.split(), "--help")
         assert outcome.code == 0 and outcome.err == ""
-        config_class = getattr(import_module(f"XraySynthLib.workflows.{verb}"), VERBS[verb][0])
+        config_class = getattr(import_module(workflow_of(verb)), VERBS[verb][0])
         assert issubclass(config_class, VerbConfig)
         for option in fields(config_class):
             assert f"--{option.name.replace('_', '-')}" in outcome.out

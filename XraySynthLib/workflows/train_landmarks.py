@@ -14,6 +14,7 @@ from XraySynthLib.data import ImageLandmarkSet, Xray
 from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
 from XraySynthLib.workflows.config import VerbConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.workers import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,6 @@ NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output
 MODEL_FOLDER = "model"
 LOSS_PICTURE, PREDICTIONS_PICTURE = "loss.png", "predictions.png"
 VALIDATION_STREAM = 0x7A11D
-STORED_PER_GRID = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class TrainLandmarksConfig(VerbConfig):
         validation_images: Images to validate on, at most.
         precision: auto is bf16 where the device is fast at it.
         workers: Threads that make images ready.
-        threads: Of torch; 0 for one a processor.
+        threads: Of torch; 0 for one a processor but one, which makes images ready.
         name: Of the model.
     """
 
@@ -146,8 +146,7 @@ def run(config: TrainLandmarksConfig) -> Path:
     from XraySynthLib.training.schedule import Schedule
 
     device = device_of(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or max(usable_cpus() - 1, 1))
     cv2.setNumThreads(1)  # its threads would only get in the way of ours
     set_seed(config.seed)
     folder = RunFolder(config.output, _options(config))
@@ -322,7 +321,6 @@ def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageSto
     from XraySynthLib.data.sets import SplitOverlapError, open_set
     from XraySynthLib.detection.store import store_images
 
-    side_px = round(config.side_px * STORED_PER_GRID)
     names: tuple[str, ...] | None = None
     stores = []
     watched: list[Sample] = []
@@ -332,7 +330,7 @@ def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageSto
             raise UnreadableFileError(f"{path} has no images in its train split.")
         read = tracked(samples, f"read {path.name}", len(samples), config.progress)
         try:
-            stores.append(store_images(read, names, side_px))
+            stores.append(store_images(read, names, config.side_px))
         except ValueError as error:
             raise UnreadableFileError(f"{path} cannot be learned from: {error}") from error
         names = stores[0].names
@@ -342,7 +340,7 @@ def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageSto
         watched += [held[index] for index in chosen.tolist()]
     if not watched:
         raise UnreadableFileError("No set has images in its val split; export with --split.")
-    validation = store_images(watched, names, side_px)
+    validation = store_images(watched, names, config.side_px)
     subjects = {subject for store in stores for subject in store.subjects}
     both = sorted(subjects & set(validation.subjects))
     if both:
