@@ -56,7 +56,7 @@ def test_a_femur_covers_a_hemipelvis(write_set):
     masks = samples[0].masks
     both = masks["right hemipelvis"] & masks["vertebrae"]
     assert both.any() and set(labels[both]) <= {1, 2}
-    assert (labels[masks["right femur"]] == 6).all()
+    assert (labels[masks["left femur"]] == 5).all()
 
 
 def test_numbers_run_on_within_a_split():
