@@ -11,9 +11,10 @@ from XraySynthLib.anatomy.hips import HipPose
 from XraySynthLib.anatomy.parameters import IMPLANTS, SubjectParameters, sample_parameters
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.pelvimetry import pelvimetry
-from XraySynthLib.anatomy.primitives import ball, capsule, coverage, ellipsoid
+from XraySynthLib.anatomy.primitives import ball, capsule, coverage, ellipsoid, smooth_coverage
 from XraySynthLib.anatomy.render import render_ct
 from XraySynthLib.anatomy.sexes import KEPT, female_shift, scores_for_sex
+from XraySynthLib.anatomy.spine import lumbar_spine
 from XraySynthLib.anatomy.subject import make_subject, sample_subject
 from XraySynthLib.anatomy.surface_distance import surface_band
 from XraySynthLib.anatomy.tissues import Label
@@ -180,6 +181,19 @@ class TestRendering:
             )
             assert cKDTree(places).query(point)[0] < 1.8 * SPACING_MM
 
+    def test_labels_agree_with_hounsfield_units(self, ct):
+        gas, disc = (ct.values_hu[ct.labels == i] for i in (Label.GAS, Label.OTHER_SOFT))
+        assert np.median(gas) < -600 and np.percentile(gas, 95) < -300  # at 3.5 mm, partly walls
+        assert 20 < np.median(disc) < 100
+
+    def test_vertebrae_differ_and_discs_narrow_with_age(self, person):
+        young, old = (
+            list(lumbar_spine(person.frames, replace(person.parameters, age_years=a), 400.0))
+            for a in (25.0, 90.0)
+        )
+        assert len({tuple(v.half_mm / v.half_mm[2]) for v in young}) == len(young)
+        assert sum(v.disc_mm for v in old) < sum(v.disc_mm for v in young)
+
     @pytest.mark.parametrize("implant", IMPLANTS)
     def test_implants_are_metal(self, implant):
         subject = make_subject(SubjectParameters(implants=(implant,), table=True))
@@ -187,11 +201,12 @@ class TestRendering:
         assert (volume.values_hu > 1800).any()
         assert (volume.labels == Label.TABLE).any()
 
-    def test_a_thin_shell_keeps_its_mass(self):
+    @pytest.mark.parametrize("covered", [coverage, smooth_coverage])
+    def test_a_thin_shell_keeps_its_mass(self, covered):
         """1 mm of cortex about a ball, on 2.5 mm voxels: its mass within 3%."""
         grid = Grid((40, 40, 40), 2.5, np.zeros(3))
         distance = ball(grid.axes_mm(), (0.3, 0.2, 0.1), 30)
-        shell = coverage(distance, 2.5) - coverage(distance + 1, 2.5)
+        shell = covered(distance, 2.5) - covered(distance + 1, 2.5)
         expected = 4 / 3 * np.pi * (30**3 - 29**3)
         assert shell.sum() * 2.5**3 == pytest.approx(expected, rel=0.03)
 

@@ -10,8 +10,9 @@ from XraySynthLib.anatomy import spine, trabeculae
 from XraySynthLib.anatomy.bone_frames import BoneFrames
 from XraySynthLib.anatomy.cortex import VERTEBRA_MM, cortex_mm
 from XraySynthLib.anatomy.grids import Box, Grid
+from XraySynthLib.anatomy.parameters import SubjectParameters
 from XraySynthLib.anatomy.parts import Bone
-from XraySynthLib.anatomy.primitives import coverage
+from XraySynthLib.anatomy.primitives import smooth_coverage
 from XraySynthLib.anatomy.sacrum import tunnels_distance
 from XraySynthLib.anatomy.surface_distance import surface_band
 
@@ -44,19 +45,19 @@ class BoneLayer:
 
 
 def bone_layers(
-    frames: BoneFrames, lordosis_deg: float, quality: float, table: NDArray, grid: Grid
+    frames: BoneFrames, parameters: SubjectParameters, table: NDArray, grid: Grid
 ) -> Iterator[BoneLayer]:
     """Yield every bone that the grid holds, vertebrae and sacrum first, hemipelves last.
 
     Args:
         frames: The subject's bones.
-        lordosis_deg: Of the lumbar spine.
-        quality: Bone quality, 1 for healthy.
+        parameters: The subject's.
         table: Noise for the texture.
         grid: The voxels.
     """
+    quality = parameters.bone_quality
     top_mm = grid.center_ras_mm[2] + grid.shape[0] * grid.spacing_mm / 2 + 40
-    for index, vertebra in enumerate(spine.lumbar_spine(frames, lordosis_deg, top_mm)):
+    for index, vertebra in enumerate(spine.lumbar_spine(frames, parameters, top_mm)):
         yield from _vertebra(vertebra, index, quality, table, grid)
     yield from _coccyx(frames, quality, grid)
     for bone in (Bone.SACRUM, Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR, *_HEMIPELVES):
@@ -78,7 +79,8 @@ def _modelled(
     distance, thick = band.distance_mm, band.values[:, 0].astype(np.float32)
     if bone is Bone.SACRUM:
         tunnels = tunnels_distance(frames, band.points_ras_mm)
-        thick = np.where(-tunnels > distance, np.float32(0.45), thick)
+        tunnels += np.float32(1.1) * trabeculae.grain(table, tuple(mean_points.T / 4))
+        thick = np.where(-tunnels > distance, np.float32(0.6), thick)
         distance = np.maximum(distance, -tunnels)
         marrow_hu = trabeculae.sacrum_hu(mean_points, table)
     elif bone in _HEMIPELVES:
@@ -106,10 +108,19 @@ def _vertebra(
     local = np.stack([np.broadcast_to(a, mask.shape)[mask] for a in vertebra.local(axes)], axis=1)
     marrow_hu = trabeculae.vertebra_hu(local, table, 7.3 * index)
     end = np.abs(np.abs(local[:, 2]) - vertebra.half_mm[2]) < 2.5
-    thick = np.where(end, np.float32(1.2), np.float32(VERTEBRA_MM)) * np.float32(quality**0.6)
+    hard = 1.0 + 0.2 * vertebra.spurs_mm.max()  # endplates of worn discs
+    thick = np.where(end, np.float32(hard), np.float32(VERTEBRA_MM)) * np.float32(quality**0.6)
     cortex_hu = np.full(len(local), CORTEX_HU["thin"] - 150)
     yield _layer(
-        VERTEBRAE_LABEL, box, mask, distance[mask], thick, cortex_hu, marrow_hu, quality, grid
+        VERTEBRAE_LABEL,
+        box,
+        mask,
+        distance[mask],
+        thick,
+        cortex_hu,
+        marrow_hu,
+        quality,
+        grid,
     )
 
 
@@ -142,8 +153,8 @@ def _layer(
         label,
         box,
         mask,
-        coverage(distance, grid.spacing_mm),
-        coverage(distance + thick, grid.spacing_mm),
+        smooth_coverage(distance, grid.spacing_mm),
+        smooth_coverage(distance + thick, grid.spacing_mm),
         (cortex_hu * (0.8 + 0.2 * quality)).astype(np.float32),
         (-60 + (marrow_hu + 60) * quality).astype(np.float32),
     )

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import load_shape_model
@@ -46,7 +47,7 @@ def _hemipelvis(vertices: NDArray, triangles: NDArray, center: NDArray) -> NDArr
     roof = socket * _ramp(offsets[:, 2] / far, 0.15, 0.7)
     ridge = _ramp(_convexity(vertices, triangles), 0.015, 0.09)
     low = 1 - _ramp(vertices[:, 2], -45, -20)
-    thick = 1.0 + 1.5 * ridge + 0.3 * socket + 0.9 * roof + 0.4 * low
+    thick = 1.0 + 1.5 * ridge + 0.3 * socket + 2.2 * roof + 0.4 * low
     notch = np.exp(-(((vertices - [0, -48, 32]) * [0, 1, 1]) ** 2).sum(1) / 2 / 22**2)
     return thick + 1.0 * notch * ridge
 
@@ -70,6 +71,16 @@ def _femur(vertices: NDArray, triangles: NDArray, center: NDArray, side: float) 
     return 1.0 + 6.2 * shaft + 3.2 * calcar * (1 - shaft) + 0.25 * (1 - _ramp(out, 10, 25))
 
 
+def _sacroiliac_mm(bone: Bone) -> NDArray:
+    """(V,) what the joint's plates add, more on the ilium's side."""
+    mean = load_shape_model().mean
+    hips = (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)
+    others = hips if bone is Bone.SACRUM else (Bone.SACRUM,)
+    across = np.concatenate([mean.surface(other)[0] for other in others])
+    far = cKDTree(across).query(mean.surface(bone)[0])[0]
+    return (0.6 if bone is Bone.SACRUM else 1.1) * (1 - _ramp(far, 4, 9))
+
+
 @lru_cache(maxsize=1)
 def cortex_mm() -> dict[Bone, NDArray]:
     """(V,) thickness for each bone's vertices, at bone quality 1."""
@@ -85,5 +96,7 @@ def cortex_mm() -> dict[Bone, NDArray]:
                 thick = _femur(vertices, triangles, center, -1.0 if left else 1.0)
             else:
                 thick = _hemipelvis(vertices, triangles, center)
+        if bone not in (Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR):
+            thick = thick + _sacroiliac_mm(bone)
         result[bone] = np.clip(thick, MIN_MM, MAX_MM)
     return result

@@ -81,17 +81,18 @@ class Envelope:
         """Depth of the gluteal cleft, which shows as a line on AP films."""
         x, y, z = axes
         low = np.clip((35 - z) / 40, 0, 1) * np.clip((-25 - y) / 40, 0, 1)
-        deep = np.float32(6 + 0.25 * self.fat_mm)
-        return deep * low.astype(np.float32) * np.exp(-((x / 7) ** 2))
+        deep = np.float32(4 + 0.1 * self.fat_mm)
+        middle = np.float32(3) * np.sin(z / 23)  # buttocks press against each other unevenly
+        return deep * low.astype(np.float32) * np.exp(-(((x - middle) / 7) ** 2))
 
     def _crease(self, axes: Axes) -> NDArray:
-        """Depth of the groin's crease, under a belly that hangs over it."""
+        """Depth of the groin's crease; under a hanging belly skin lies on skin, with little air."""
         x, y, z = axes
         across = np.abs(x)
         line = np.float32(6) + np.float32(0.42) * np.maximum(across - 20, 0)
-        deep = np.float32(2 + 0.45 * max(self.fat_mm - 18, 0))
+        deep = np.float32(min(2 + 0.45 * max(self.fat_mm - 18, 0), 14))
         front = np.clip((y - 5) / 40, 0, 1) * np.clip((135 - across) / 40, 0, 1)
-        return deep * front * np.exp(-(((z - line) / 9) ** 2))
+        return deep * front * np.exp(-(((z - line) / 16) ** 2))
 
 
 def _section(x: NDArray, y: NDArray, width: NDArray, depth: NDArray) -> NDArray:

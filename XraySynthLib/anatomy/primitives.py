@@ -14,6 +14,16 @@ def coverage(distance_mm: NDArray, width_mm: float) -> NDArray:
     return np.clip(np.float32(0.5) - distance_mm * np.float32(1 / width_mm), 0, 1)
 
 
+def smooth_coverage(distance_mm: NDArray, width_mm: float) -> NDArray:
+    """As `coverage`, but weighed by a triangle over two voxels, as a scanner's blur does.
+
+    What is left of a thin sheet then moves smoothly from row to row of voxels: seen edge on in
+    a projection it shows fewer steps.
+    """
+    depth = np.clip(distance_mm * np.float32(-1 / width_mm), -1, 1)
+    return np.float32(0.5) + depth * (1 - np.float32(0.5) * np.abs(depth))
+
+
 def ball(axes: Axes, center: ArrayLike, radius_mm: float) -> NDArray:
     """Distance to a sphere."""
     x, y, z = (a - np.float32(c) for a, c in zip(axes, np.asarray(center), strict=True))

@@ -9,7 +9,7 @@ from XraySynthLib.anatomy.bones import bone_layers
 from XraySynthLib.anatomy.extras import add_calcium, add_implants, add_table
 from XraySynthLib.anatomy.grids import Grid, resampled
 from XraySynthLib.anatomy.muscles import muscle_share
-from XraySynthLib.anatomy.primitives import coverage
+from XraySynthLib.anatomy.primitives import capsule, coverage
 from XraySynthLib.anatomy.spine import lumbar_spine
 from XraySynthLib.anatomy.subject import COMPACT, Subject
 from XraySynthLib.anatomy.tissues import HU, Label
@@ -40,7 +40,7 @@ def render_ct(
     """
     grid = subject.grid(shape, spacing_mm)
     values, labels = _soft_tissue(subject, grid)
-    _add_discs(subject, grid, values)
+    _add_discs(subject, grid, values, labels)
     _add_bones(subject, grid, values, labels)
     add_calcium(subject, grid, values)
     add_implants(subject, grid, values, labels)
@@ -107,13 +107,21 @@ def _abdominal_wall(subject: Subject, fascia: NDArray, coarse: Grid) -> NDArray:
     return (coverage(shell, coarse.spacing_mm) * high * layers * middle).astype(np.float32)
 
 
-def _add_discs(subject: Subject, grid: Grid, values: NDArray) -> None:
-    top_mm = grid.axes_mm()[2].max() + 40
-    for vertebra in lumbar_spine(subject.frames, subject.parameters.lordosis_deg, float(top_mm)):
-        box = grid.box(vertebra.reach())
+def _add_discs(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -> None:
+    """Lay discs between vertebrae and between the pubic bones, before the bones."""
+    top_mm = float(grid.axes_mm()[2].max() + 40)
+    discs = [
+        (grid.box(vertebra.reach()), vertebra.disc_distance)
+        for vertebra in lumbar_spine(subject.frames, subject.parameters, top_mm)
+    ]
+    points = subject.landmarks.points_ras_mm
+    high, low = (0.5 * (points[n] + points[n + 1]) + [0, -5, 0] for n in (8, 10))
+    discs.append((grid.box([high, low], 10), lambda axes: capsule(axes, high, low, (8, 7))))
+    for box, distance in discs:
         if box is not None:
-            share = coverage(vertebra.disc_distance(grid.axes_mm(box)), grid.spacing_mm)
+            share = coverage(distance(grid.axes_mm(box)), grid.spacing_mm)
             values[box] += share * (np.float32(HU["disc"]) - values[box])
+            labels[box][share > 0.5] = Label.OTHER_SOFT
 
 
 def _add_bones(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -> None:
@@ -121,8 +129,7 @@ def _add_bones(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -
     parameters = subject.parameters
     table = trabeculae.noise_table(np.random.default_rng((parameters.texture_seed, 4)))
     most = np.zeros(grid.shape, np.float32)
-    quality = parameters.bone_quality
-    for layer in bone_layers(subject.frames, parameters.lordosis_deg, quality, table, grid):
+    for layer in bone_layers(subject.frames, parameters, table, grid):
         box, mask = layer.box, layer.mask
         before = values[box][mask]
         own = layer.cortex_hu * (layer.bone - layer.marrow) + layer.marrow_hu * layer.marrow

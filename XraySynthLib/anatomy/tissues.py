@@ -4,6 +4,9 @@ What they lie within: fat -106..-79 HU (mean -94, Framingham), muscle 48 +- 5.5,
 deviations (psoas, Lawlor et al. 2022), blood 39-50 (aorta without anaemia, Sci Rep 2022, 12), urine
 0-32 (Int Urol Nephrol 2018). `Testing/benchmark/published_ranges.csv` has the sources, and says
 which values are textbook ones.
+
+Metal stands for what a voxel would read without the scanner's limit (titanium far more), so that
+voxels it fills by 0.6 saturate; `render_ct` cuts at what scanners store.
 """
 
 from enum import IntEnum
@@ -45,5 +48,5 @@ HU = {
     "blood": 45.0,
     "disc": 80.0,
     "plaque": 650.0,
-    "metal": 3500.0,
+    "metal": 5000.0,
 }

@@ -13,7 +13,7 @@ from XraySynthLib.anatomy.subject import Subject
 
 FAR = np.float32(60)
 WALL_MM = 2.5
-STOOL_HU = 130.0  # what bubbles take from stool; they are finer than the grid
+STOOL_HU = 200.0  # what bubbles take from stool; they are finer than the grid
 
 
 def _beside(point: NDArray, right: float, forward: float, up: float) -> NDArray:
@@ -144,7 +144,7 @@ def vessel_pieces(subject: Subject) -> list[tuple[NDArray, NDArray, tuple[float,
 
 
 def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
-    """Rectum, sigmoid, descending and ascending colon, caecum, loops of small bowel."""
+    """Rectum and colon from the sigmoid to the caecum; loops of small bowel."""
     frames, gassy = subject.frames, subject.parameters.bowel_gas
     crest = subject.envelope.crest_mm
     front = float(
@@ -153,6 +153,16 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
     rectum = frames.place(
         Bone.SACRUM, [(0, -20, -48), (0, -55, -20), (2, -72, 8), (-6, -68, 35), (-20, -48, 55)]
     )
+    sag = rng.uniform(-25, 60)
+    transverse = np.array(
+        [
+            [98, front - 45, crest + 95],
+            [60, front - 22, crest + 45 + sag / 2],
+            [rng.uniform(-20, 20), front - 16, crest + sag],
+            [-60, front - 22, crest + 60 + sag / 2],
+            [-102, front - 50, crest + 125],
+        ]
+    )
     sigmoid = np.array([[-42, -15, 72], [-20, 10, 84], [-55, 18, 92], [-88, 0, crest - 30]])
     descending = np.array([[-98, -22, crest], [-104, -30, crest + 60], [-106, -30, crest + 180]])
     ascending = np.array(
@@ -160,9 +170,10 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
     )
     pouches: list[Pouch] = []
     for course, radius, share in (
-        (np.concatenate([rectum, sigmoid]), 13.0, 0.8),
+        (np.concatenate([rectum, sigmoid]), 14.0, 0.8),
         (descending, 15.0, 0.6),
         (ascending, 23.0, 1.0),
+        (transverse, 19.0, 1.1),
     ):
         pouches += _colon(course, radius, gassy * share, rng)
     for _ in range(46):
@@ -174,19 +185,19 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
 
 
 def _colon(course: NDArray, radius: float, gassy: float, rng: np.random.Generator) -> list[Pouch]:
-    """Haustra, one beside the other, along a course; gas comes in stretches."""
+    """Haustra along a winding course, folds between them; gas and stool come in stretches."""
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(course, axis=0), axis=1))]
-    places = np.arange(0, length[-1], 0.95 * radius)
-    wave, stool = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.3)
-    pouches = []
-    for place in places:
+    wave, stool = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.2, 1.3)
+    pouches, place = [], 0.0
+    while place < length[-1]:
+        fill = 0.5 + 0.5 * np.sin(place / 38 + wave[0]) + rng.normal(0, 0.08)
+        size = radius * rng.uniform(0.85, 1.15) * (0.7 + 0.55 * fill * gassy)
         center = np.array([np.interp(place, length, column) for column in course.T])
-        center += rng.normal(0, 2.0, 3)
-        fill = 0.5 + 0.5 * np.sin(place / 34 + wave) + rng.normal(0, 0.2)
-        size = radius * rng.uniform(0.85, 1.15) * (0.75 + 0.5 * fill * gassy)
-        level = center[1] + size * (1.3 - 2.6 * gassy * max(fill, 0) - (0.1 if gassy else -1))
-        radii, hu = size * rng.uniform(0.9, 1.1, 3), rng.uniform(10, 60)
+        center += 0.3 * radius * np.sin(place / (2.2 * radius) + wave) + rng.normal(0, 1.5, 3)
+        level = center[1] + radius * (1.3 - 2.8 * gassy * max(fill, 0) - (0.1 if gassy else -1))
+        radii, hu = size * rng.uniform(0.85, 1.15, 3), rng.uniform(10, 60)
         pouches.append(Pouch(center, radii, level, hu, float(np.clip(stool - 0.4 * fill, 0, 1))))
+        place += size * rng.uniform(1.0, 1.35)
     return pouches
 
 

@@ -55,11 +55,7 @@ class LandmarkSet:
     def seen_from(self, view: View) -> "ImageLandmarkSet":
         """Project the points; visible are those that fall within the image."""
         points_px = view.project(self.points_ras_mm)
-        rows, columns = view.intrinsics.shape_px
-        with np.errstate(invalid="ignore"):
-            inside = (points_px >= -0.5) & (points_px < [columns - 0.5, rows - 0.5])
-        visible = np.asarray(inside.all(axis=1))
-        return ImageLandmarkSet(self.names, points_px, visible, np.ones(len(points_px)))
+        return ImageLandmarkSet.placed(self.names, points_px, view.intrinsics.shape_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +93,21 @@ class ImageLandmarkSet:
         object.__setattr__(self, "points_px", read_only(points))
         object.__setattr__(self, "visible", visible)
         object.__setattr__(self, "confidence", confidence)
+
+    @classmethod
+    def placed(
+        cls, names: Iterable[str], points_px: ArrayLike, shape_px: tuple[int, int]
+    ) -> "ImageLandmarkSet":
+        """Points that were not searched for: visible where they lie within the image.
+
+        Args:
+            names: One for each point.
+            points_px: (N, 2) column and row, px; not finite where a point has no place.
+            shape_px: Rows and columns of the image.
+        """
+        points = np.asarray(points_px, dtype=np.float64)
+        rows, columns = shape_px
+        with np.errstate(invalid="ignore"):
+            inside = (points >= -0.5) & (points < [columns - 0.5, rows - 0.5])
+        visible = np.asarray(inside.all(axis=1))
+        return cls(tuple(names), points, visible, np.ones(len(points)))

@@ -468,12 +468,12 @@ def _finish(folder: Path, description: SetDescription) -> None:
     """Describe a whole set and remove what only an unfinished one needs, the plan last."""
     if not (folder / UNFINISHED_NAME).exists():
         return
+    for leftover in folder.rglob(".tmp-*"):  # of runs that were killed
+        leftover.unlink(missing_ok=True)
     write_set_report(folder, description)
     if not layout_module(description.layout).FRAGMENTS_STAY:
         for part in description.parts:
             for fragment in folder.glob(f"{part.stem}.*"):
                 if fragment.suffix != ".json":
                     fragment.unlink()
-    for leftover in folder.rglob(".tmp-*"):  # of runs that were killed
-        leftover.unlink(missing_ok=True)
     (folder / UNFINISHED_NAME).unlink()

@@ -15,8 +15,13 @@ from XraySynthLib.errors import UsageError
 from XraySynthLib.workflows.config import VerbConfig
 from XraySynthLib.workflows.progress import tracked
 
-PRESETS = {"compact": ((128, 128, 128), 2.5), "full": ((256, 256, 256), 1.25)}
-"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis."""
+PRESETS = {
+    "compact": ((128, 128, 128), 2.5),
+    "full": ((256, 256, 256), 1.25),
+    "wide": ((240, 128, 176), 2.5),
+    "wide-full": ((480, 256, 352), 1.25),
+}
+"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; wide, 440 x 320 x 600 mm."""
 MAX_COUNT = 100_000
 MODEL_NAME = "musculoskeletal-models"
 """The people of the shape model are called by it and their number."""
@@ -33,13 +38,14 @@ class GenerateConfig(VerbConfig):
         output: Folder to write to.
         count: How many subjects.
         backend: How CTs are made. rendered: from the shape model, without a network.
-        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm.
+        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. wide and
+            wide-full: the same voxels over 440 x 320 x 600 mm, for tilted and lateral views.
     """
 
     output: Path
     count: int = 1
     backend: Literal["rendered"] = "rendered"
-    preset: Literal["compact", "full"] = "compact"
+    preset: Literal["compact", "full", "wide", "wide-full"] = "compact"
 
 
 def check_inputs(config: GenerateConfig) -> None:

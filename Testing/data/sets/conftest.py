@@ -52,6 +52,16 @@ def make_description(layout: str, n_images: int = 3, part_size: int = 2) -> SetD
     )
 
 
+@pytest.fixture(name="make_sample")
+def _make_sample() -> Callable:
+    return make_sample
+
+
+@pytest.fixture(name="make_description")
+def _make_description() -> Callable:
+    return make_description
+
+
 @pytest.fixture
 def write_set(tmp_path) -> Callable:
     """Write a set of 2 subjects x 3 images in a layout; returns its folder and its samples."""

@@ -59,7 +59,7 @@ def assemble(folder: Path, description: SetDescription) -> list[str]:
 
 def read(path: Path, split: str | None = None) -> Sequence[Sample]:
     """Open a folder of shards or one shard; see `layouts.Layout`."""
-    shards = [path] if path.is_file() else sorted(path.glob("*.tar"))
+    shards = [path] if path.is_file() else sorted(path.glob("[!.]*.tar"))
     if split is not None:
         shards = [shard for shard in shards if _split_of(shard) == split]
     places = [(shard, members) for shard in shards for members in _members(shard).values()]
