@@ -73,5 +73,6 @@ def bootstrap_over_subjects(
         values = resampled(statistic, subjects, seed, n_resamples)
         said = np.isfinite(values).any(axis=0) & np.isfinite(value)
         tails = [(1 - level) / 2, (1 + level) / 2]
-        low[said], high[said] = np.nanquantile(values[:, said], tails, axis=0)
+        if said.any():
+            low[said], high[said] = np.nanquantile(values[:, said], tails, axis=0)
     return Interval(value, low, high)

@@ -21,7 +21,8 @@ def beam_angles_deg(directions_ras: NDArray) -> NDArray:
         (N, 2) primary and secondary angle, degrees.
     """
     x, y, z = directions_ras.T
-    return np.rad2deg(np.stack([np.arctan2(-x, y), np.arcsin(np.clip(z, -1, 1))], axis=1))
+    angles = np.stack([np.arctan2(-x, y), np.arcsin(np.clip(z, -1, 1))], axis=1)
+    return np.asarray(np.rad2deg(angles) + 0.0)  # no -0
 
 
 def beam_directions_ras(angles_deg: NDArray) -> NDArray:

@@ -1,7 +1,7 @@
 """The files of an evaluation: tables, figures, the worst images, and a page with all."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -87,8 +87,9 @@ def write_evaluation(
             "Errors are of landmarks that are in the image and detected; 'kept' are the most "
             "confident, detected or not, as a share of those in the image. Success and PCK count "
             f"what was not detected as a failure; areas run from 0 to {RADII_MM[-1]:g} mm and to "
-            f"{PCK_SHARES[-1]:g} of the image's longer side. In brackets: 95% intervals over "
-            "subjects."
+            f"{PCK_SHARES[-1]:g} of the image's longer side. The isocentre plane is parallel to "
+            "the detector: errors there are those on the detector, times the source's distance to "
+            "the isocentre over that to the detector. In brackets: 95% intervals over subjects."
         ),
         *(picture(f"{name}.png", what) for name, what in pictures),
         heading("Subjects"),
@@ -115,7 +116,7 @@ def _write_figures(
     """Draw each figure and write its data; returns names and what they show."""
     as_detected = (detection_rate(comparison), mean_error(comparison, plane))
     bands = (seed, n_resamples)
-    drawn = [
+    drawn: list[tuple[str, data.Table, Callable[..., None]]] = [
         (
             "error-versus-detected",
             data.kept_curve(comparison, plane, *bands),
