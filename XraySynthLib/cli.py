@@ -22,6 +22,7 @@ VERBS = {
     "export": ("ExportConfig", "Subjects x views -> a labelled training set in a known format."),
     "train landmarks": ("TrainLandmarksConfig", "Exported sets -> a landmark detector."),
     "detect": ("DetectConfig", "X-rays -> their landmarks, by a detector."),
+    "evaluate": ("EvaluateConfig", "Predicted landmarks and the truth -> measures, a report."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }

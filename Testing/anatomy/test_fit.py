@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
-from fit_held_out import GRID, SPACING_MM, posed_person
+from fit_held_out import GRID, SPACING_MM, cut, posed_person, rightward_mm
 
 from XraySynthLib.anatomy.fit import NotAPelvisError, fit_bones, fit_labels
+from XraySynthLib.anatomy.fit_problem import PELVIC_BONES
 from XraySynthLib.anatomy.landmarks import landmarks_of
+from XraySynthLib.anatomy.midline import Plane, midline_cut, with_mirror_image, without_face
 from XraySynthLib.anatomy.parts import LABEL_IDS, Bone
-from XraySynthLib.anatomy.targets import target_from_surface, targets_from_labels
+from XraySynthLib.anatomy.targets import BoneTarget, target_from_surface, targets_from_labels
 from XraySynthLib.anatomy.voxels import bone_labels
+from XraySynthLib.geometry.transforms import transform_points
 
 COARSE_MM = 4.0
 
@@ -55,6 +58,88 @@ def test_targets_lie_on_the_surface_and_not_on_the_border(a_person):
         assert max(distances) < 8
     femur = targets[Bone.LEFT_FEMUR].points_ras_mm
     assert femur[:, 2].min() > ras_from_ijk[2, 3]
+
+
+@pytest.fixture(scope="module")
+def half_a_person(a_person):
+    """Left of the midsagittal plane, and the voxels' distance from it."""
+    person, labels, ras_from_ijk = a_person
+    rightward = rightward_mm(person, ras_from_ijk, labels.shape)
+    return cut(labels, "left half", rightward)[0], rightward
+
+
+def test_the_cut_face_of_half_a_pelvis_is_its_midsagittal_plane(a_person, half_a_person):
+    labels, rightward = half_a_person
+    ras_from_ijk = a_person[2]
+    plane = midline_cut(targets_from_labels(labels, ras_from_ijk))
+    voxels = np.argwhere(labels == LABEL_IDS["totalsegmentator"][Bone.SACRUM])
+    heights = plane.heights_mm(transform_points(ras_from_ijk, voxels[:, ::-1].astype(float)))
+    np.testing.assert_allclose(heights, rightward[tuple(voxels.T)], atol=1.5)
+
+
+def test_half_a_pelvis_is_completed_by_its_mirror_image(a_person, half_a_person):
+    person, labels, ras_from_ijk = a_person
+    half, rightward = half_a_person
+    right_hip = LABEL_IDS["totalsegmentator"][Bone.RIGHT_HEMIPELVIS]
+    medial = np.where(labels == right_hip, rightward, np.inf)
+    splinter = medial < np.partition(medial.ravel(), 40)[40]  # a cut leaves such, and it is no hip
+    given = targets_from_labels(np.where(splinter, right_hip, half), ras_from_ijk)
+    assert Bone.RIGHT_HEMIPELVIS in given
+    fit = fit_bones(given)
+    truth = landmarks_of(person).points_ras_mm
+    errors = np.linalg.norm(fit.landmarks.points_ras_mm - truth, axis=1)
+    left = np.array([name.endswith("-l") for name in fit.landmarks.names])
+    np.testing.assert_array_equal(fit.landmark_seen, left)
+    assert np.median(errors[left]) < 3
+    assert np.median(errors[~left]) < 5
+    assert errors.max() < 10
+    assert set(fit.residual_mm) == {Bone.LEFT_HEMIPELVIS, Bone.SACRUM, Bone.LEFT_FEMUR}
+    assert fit.coverage[Bone.RIGHT_HEMIPELVIS] == 0
+    assert 0.35 < fit.coverage[Bone.SACRUM] < 0.65
+
+
+@pytest.mark.parametrize("missing", [(), (Bone.RIGHT_HEMIPELVIS,), (Bone.LEFT_HEMIPELVIS,)])
+def test_a_whole_sacrum_has_no_cut_face(a_person, missing):
+    _, labels, ras_from_ijk = a_person
+    targets = targets_from_labels(labels, ras_from_ijk)
+    assert midline_cut({b: t for b, t in targets.items() if b not in missing}) is None
+
+
+def test_a_cut_far_from_the_midline_is_no_mirror(a_person):
+    person, labels, ras_from_ijk = a_person
+    rightward = rightward_mm(person, ras_from_ijk, labels.shape)
+    aside = np.where(rightward < 25, labels, 0)
+    aside[aside == LABEL_IDS["totalsegmentator"][Bone.RIGHT_HEMIPELVIS]] = 0
+    assert midline_cut(targets_from_labels(aside, ras_from_ijk)) is None
+
+
+def test_a_cut_aside_of_the_midline_is_not_mirrored(a_person):
+    person, labels, ras_from_ijk = a_person
+    rightward = rightward_mm(person, ras_from_ijk, labels.shape)
+    ids = LABEL_IDS["totalsegmentator"]
+    no_femurs = np.isin(labels, [ids[bone] for bone in PELVIC_BONES])
+    targets = targets_from_labels(np.where(no_femurs & (rightward < -20), labels, 0), ras_from_ijk)
+    assert midline_cut(targets) is not None
+    fit = fit_bones(targets)
+    truth = landmarks_of(person).points_ras_mm
+    errors = np.linalg.norm(fit.landmarks.points_ras_mm - truth, axis=1)
+    assert np.median(errors[~fit.landmark_seen]) < 15
+
+
+def test_a_mirror_image_turns_points_and_normals():
+    normals = np.eye(3)
+    half = {
+        Bone.LEFT_HEMIPELVIS: BoneTarget(np.array([[-4.0, 5, 6]] * 3), normals),
+        Bone.SACRUM: BoneTarget([[-3.0, 0, 0], [2.0, 0, 0], [2.0, 0, 0]], normals[[1, 0, 1]]),
+    }
+    plane = Plane(np.array([1.0, 0, 0]), 2.0)
+    half = without_face(half, plane)
+    np.testing.assert_array_equal(half[Bone.SACRUM].points_ras_mm, [[-3, 0, 0], [2, 0, 0]])
+    whole = with_mirror_image(half, plane)
+    right = whole[Bone.RIGHT_HEMIPELVIS]
+    np.testing.assert_array_equal(right.points_ras_mm, [[8, 5, 6]] * 3)
+    np.testing.assert_array_equal(right.normals_ras, np.diag([-1, 1, 1]))
+    assert len(whole[Bone.SACRUM].points_ras_mm) == 4
 
 
 def test_left_for_right_is_refused(a_person):

@@ -55,6 +55,11 @@ class FitState:
         vertices = neutral_mean() + np.tensordot(self.scores, vertex_modes(), axes=1)
         return np.exp(self.log_scale) * (vertices + load_shape_model().local_basis @ self.local)
 
+    @property
+    def pelvic_strain(self) -> float:
+        """Root mean square of the pelvis' local coefficients: how far it is from the modes."""
+        return float(np.sqrt(np.mean(self.local[_local_rows()[1][0]] ** 2)))
+
     def placed(self, vertices_mm: NDArray) -> NDArray:
         """(V, 3) every body turned and shifted to the target, RAS, mm."""
         placed = np.empty_like(vertices_mm)
