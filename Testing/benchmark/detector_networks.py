@@ -29,9 +29,9 @@ BATCH_IMAGES, LEARNING_RATE, PROBE_IMAGES = 16, 2e-3, 96
 WIDE = (32, 64, 96, 128, 160)
 NETWORKS = (
     (192, NetworkConfig(14, "unet", WIDE, 4)),
-    (192, NetworkConfig(14, "segresnet", (24, 48, 96, 192), 4)),
+    (192, NetworkConfig(14, "segresnet", (16, 32, 64, 128), 4)),
+    (128, NetworkConfig(14, "unet", WIDE, 4)),
     (192, NetworkConfig(14, "unet", WIDE, 2)),
-    (128, NetworkConfig(14, "unet", WIDE, 2)),
 )
 
 
@@ -80,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--cpu-s", type=float, default=120.0)
+    parser.add_argument("--first", type=int, default=len(NETWORKS), help="only so many networks")
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).with_name("detector_networks.csv")
     )
@@ -87,7 +88,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     rows: list[dict] = []
-    for side_px, network in NETWORKS:
+    for side_px, network in NETWORKS[: options.first]:
         rows.append(row_of(options.data, side_px, network, options.cpu_s))
         print(rows[-1], flush=True)
         with options.output.open("w", newline="") as file:
