@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 import XraySynthLib
 from XraySynthLib.data import LandmarkSet, Quantity, Xray
@@ -95,6 +96,18 @@ class TestTrain:
         whole = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
         assert [line["images"] for line in log] == [64, 96]
         assert log[-1]["loss"] == pytest.approx(whole[-1]["loss"], rel=0.2)
+
+    def test_it_begins_with_another_model(self, xraysynth, exported, trained, tmp_path, failed):
+        words = ("--start", trained / "model", "--learning-rate", 1e-9, "--side-px", 64)
+        folder = tmp_path / "run"
+        outcome = train(xraysynth, exported, folder, *words, "--images", 24)
+        assert outcome.code == 0, outcome.err
+        one, other = (load_file(run / "model" / "model.safetensors") for run in (trained, folder))
+        for name, tensor in one.items():
+            if name.endswith("weight"):
+                assert (tensor - other[name]).abs().max() < 1e-3
+        other_network = ("--channels", 8, 16, "--start", trained / "model")
+        failed(train(xraysynth, exported, tmp_path / "no", *other_network), 2, "another network")
 
     def test_other_options_in_the_same_folder_are_refused(
         self, xraysynth, exported, trained, failed

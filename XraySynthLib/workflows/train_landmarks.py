@@ -60,6 +60,7 @@ class TrainLandmarksConfig(VerbConfig):
         precision: auto is bf16 where the device is fast at it.
         workers: Threads that make images ready.
         threads: Of torch; 0 for one a processor but one, which makes images ready.
+        start: Folder of a detector to begin with, of the same network; its side may differ.
         name: Of the model.
     """
 
@@ -82,6 +83,7 @@ class TrainLandmarksConfig(VerbConfig):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     workers: int = 2
     threads: int = 0
+    start: Path | None = None
     name: str = "landmarks"
 
 
@@ -120,6 +122,8 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
     for path in config.data:
         if not path.exists():
             raise UnreadableFileError(f"--data {path} does not exist.")
+    if config.start is not None and not (config.start / "config.json").is_file():
+        raise UnreadableFileError(f"--start {config.start} holds no landmark detector.")
     _need_packages()
     from XraySynthLib.training.run_folder import check_run_folder
 
@@ -140,6 +144,7 @@ def run(config: TrainLandmarksConfig) -> Path:
 
     from XraySynthLib.detection.examples import NO_CHANGES, Examples, Shares
     from XraySynthLib.detection.learning import learn, new_state, validation_set
+    from XraySynthLib.detection.model import load_detector
     from XraySynthLib.detection.network import NetworkConfig
     from XraySynthLib.training.precision import device_of, mixed_precision
     from XraySynthLib.training.run_folder import RunFolder
@@ -149,11 +154,17 @@ def run(config: TrainLandmarksConfig) -> Path:
     torch.set_num_threads(config.threads or max(usable_cpus() - 1, 1))
     cv2.setNumThreads(1)  # its threads would only get in the way of ours
     set_seed(config.seed)
-    folder = RunFolder(config.output, _options(config))
     stores, watched = read_sets(config)
     randomise = randomisation(config.randomisation)
     network = NetworkConfig(len(watched.names), config.architecture, config.channels, config.stride)
+    start = None if config.start is None else load_detector(config.start)
+    if start is not None and start.config.network != network:
+        raise UsageError(f"--start {config.start} is of another network than the options say.")
     state = new_state(network, config.seed, config.average_images, config.weight_decay)
+    if start is not None:
+        state.model.load_state_dict(start.network.state_dict())
+        state.average.model.load_state_dict(start.network.state_dict())
+    folder = RunFolder(config.output, _options(config))
     folder.restore(state)
     arithmetic = {"auto": mixed_precision(device), "bf16": "bf16", "fp32": "no"}[config.precision]
     accelerator = Accelerator(mixed_precision=arithmetic, cpu=device.type == "cpu")
@@ -175,8 +186,10 @@ def run(config: TrainLandmarksConfig) -> Path:
         config.validation_images,
         VALIDATION_STREAM,
     )
-    people = sorted(frozenset().union(watched.people, *(store.people for store in stores)))
-    watch = Watch(config, folder, state, validation, watched.names, people, accelerator)
+    people = set(watched.people).union(*(store.people for store in stores))
+    if start is not None:
+        people |= set(start.config.people)
+    watch = Watch(config, folder, state, validation, watched.names, sorted(people), accelerator)
     steps = learn(state, examples, schedule, config.batch_images, accelerator, config.workers)
     left = config.images - state.images
     for step in tracked(steps, "train", left, config.progress, lambda _: config.batch_images):
