@@ -7,7 +7,9 @@ each axis, shifted, and stands with other hips (flexion -5..35, abduction -5..20
 degrees). Cases: whole bones (femurs end with the grid); the iliac wings cut off from above; the
 volume's border through the left hemipelvis; one hemipelvis missing; femurs missing; half a pelvis,
 cut at the person's midsagittal plane (the sacrum's cut face is then a surface) or by the volume's
-border through the midline; one hemipelvis alone. When cut, only landmarks whose bone was seen count
+border through the midline; one hemipelvis alone; nothing above a plane 5 mm below or above the left
+greater sciatic notch (GSN) or anterior superior spine (ASIS), where the volume ends or, "in the
+map", the labels do. When cut, only landmarks whose bone was seen count
 as `seen`; the others are predictions. A row `refused` is a fit that gave up.
 """
 
@@ -86,6 +88,32 @@ def cut(labels: NDArray, case: str, rightward: NDArray) -> tuple[NDArray, NDArra
     return labels, first
 
 
+def cut_at(
+    labels: NDArray, case: str, heights_mm: dict[str, float], slice_mm: float = SPACING_MM
+) -> NDArray:
+    """Take away what lies above a plane near the left landmark that the case names.
+
+    Args:
+        labels: (K, J, I).
+        case: Such as "cut above GSN, in the map".
+        heights_mm: Of the landmarks above the first slice.
+        slice_mm: Distance of slices.
+    """
+    words = case.replace(",", "").split()
+    offset_mm = 5.0 if words[1] == "above" else -5.0
+    level = int((heights_mm[f"{words[2]}-l"] + offset_mm) / slice_mm) + 1
+    if not case.endswith("in the map"):
+        return labels[:level]
+    return np.where(np.arange(len(labels))[:, None, None] < level, labels, 0)
+
+
+LEVEL_CASES = (
+    "cut below GSN",
+    "cut above GSN",
+    "cut below ASIS",
+    "cut above ASIS",
+    "cut above GSN, in the map",
+)
 CASES = (
     "whole",
     "wings cut",
@@ -113,9 +141,13 @@ def main(output: Path) -> None:
             ras_from_ijk[:3, 3] = CORNER_MM + shift
             whole = bone_labels(person, ras_from_ijk, GRID)
             rightward = rightward_mm(person, ras_from_ijk, GRID)
-            truth = landmarks_of(person).points_ras_mm
-            for case in CASES:
+            landmarks = landmarks_of(person)
+            truth = landmarks.points_ras_mm
+            heights_mm = dict(zip(landmarks.names, truth[:, 2] - ras_from_ijk[2, 3], strict=True))
+            for case in CASES + LEVEL_CASES:
                 labels, first = cut(whole, case, rightward)
+                if case in LEVEL_CASES:
+                    labels = cut_at(whole, case, heights_mm)
                 matrix = ras_from_ijk.copy()
                 matrix[:3, 3] += SPACING_MM * first[::-1]
                 start = time.perf_counter()
@@ -138,7 +170,10 @@ def main(output: Path) -> None:
     for (case, seen), values in sorted(errors.items()):
         median, tail = np.percentile(values, [50, 95])
         kind = "seen" if seen else "predicted"
-        print(f"{case}, {kind}: {len(values)}, median {median:.2f} mm, 95% {tail:.2f} mm")
+        print(
+            f"{case}, {kind}: {len(values)}, median {median:.2f} mm, 95% {tail:.2f} mm, "
+            f"largest {max(values):.2f} mm"
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from XraySynthLib.anatomy import spine, trabeculae
 from XraySynthLib.anatomy.bone_frames import BoneFrames
@@ -16,9 +17,11 @@ from XraySynthLib.anatomy.primitives import smooth_coverage
 from XraySynthLib.anatomy.sacrum import tunnels_distance
 from XraySynthLib.anatomy.surface_distance import surface_band
 
-CORTEX_HU = {"thin": 1350.0, "shaft": 1700.0}
+CORTEX_HU = {"thin": 1350.0, "shaft": 1650.0}
 """True density of thin cortex and of the femoral shaft; partial volume takes its share."""
 VERTEBRAE_LABEL, COCCYX_LABEL = 3, 7
+PLATE_SHARE = 0.33
+"""A voxel amid a plate of hip bone is labelled bone from this share on, else from half on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,7 @@ class BoneLayer:
         marrow: (N,) part that lies inside the cortex.
         cortex_hu: (N,) HU of the cortex.
         marrow_hu: (N,) HU inside it.
+        solid: (N,) bool, what the label map may call this bone: in one piece and without holes.
     """
 
     label: int
@@ -42,6 +46,7 @@ class BoneLayer:
     marrow: NDArray
     cortex_hu: NDArray
     marrow_hu: NDArray
+    solid: NDArray
 
 
 def bone_layers(
@@ -149,12 +154,51 @@ def _layer(
     grid: Grid,
 ) -> BoneLayer:
     """Coverages from distances. Fat marrow (-60 HU) takes the place of lost trabeculae."""
+    bone = smooth_coverage(distance, grid.spacing_mm)
+    marrow = smooth_coverage(distance + thick, grid.spacing_mm)
+    bone, marrow, solid = _in_one_piece(mask, bone, marrow, label in _HEMIPELVES)
     return BoneLayer(
         label,
         box,
         mask,
-        smooth_coverage(distance, grid.spacing_mm),
-        smooth_coverage(distance + thick, grid.spacing_mm),
+        bone,
+        marrow,
         (cortex_hu * (0.8 + 0.2 * quality)).astype(np.float32),
         (-60 + (marrow_hu + 60) * quality).astype(np.float32),
+        solid,
     )
+
+
+def _in_one_piece(
+    mask: NDArray, bone: NDArray, marrow: NDArray, plates: bool
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Thin out specks beside a bone and fill holes inside it.
+
+    Args:
+        mask: Box-shaped bool.
+        bone: (N,) part of each voxel of `mask` that is bone or marrow.
+        marrow: (N,) part that is marrow.
+        plates: Whether the bone has plates so thin that they fill less than half of any voxel.
+
+    Returns:
+        (N,) bone and marrow mended, and which voxels are the bone's.
+    """
+    solid, part = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
+    solid[mask] = bone >= 0.5
+    if plates:
+        part[mask] = bone >= PLATE_SHARE
+        ball = ndimage.generate_binary_structure(3, 2)
+        padded = np.pad(solid, 2)
+        solid |= part & ndimage.binary_closing(padded, ball, 2)[2:-2, 2:-2, 2:-2]
+    pieces, count = ndimage.label(solid)
+    if count == 0:
+        return bone, marrow, solid[mask]
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    largest = pieces == sizes.argmax()
+    speck = (solid & ~largest)[mask]
+    filled = ndimage.binary_fill_holes(largest)
+    hole = (filled & ~largest)[mask]
+    bone = np.where(speck, np.minimum(bone, np.float32(0.45)), np.where(hole, 1, bone))
+    marrow = np.where(hole, 1, np.minimum(marrow, bone))
+    return bone.astype(np.float32), marrow.astype(np.float32), filled[mask]

@@ -31,8 +31,10 @@ def add_calcium(subject: Subject, grid: Grid, values: NDArray) -> None:
     """Plaques on the walls of the iliac and femoral arteries; phleboliths in the lesser pelvis."""
     rng = np.random.default_rng((subject.parameters.texture_seed, 6))
     amount = subject.parameters.calcification
-    arteries = [p for p in vessel_pieces(subject) if p[2][0] not in (6.5, 10.5)]
-    for start, end, radii in arteries:
+    for piece in vessel_pieces(subject):
+        if not piece.artery:
+            continue
+        start, end, radii = piece.start, piece.end, piece.radii
         length = float(np.linalg.norm(end - start))
         for _ in range(rng.poisson(amount * length / 9)):
             place = start + rng.uniform() * (end - start)

@@ -5,18 +5,17 @@ unseen half twice as badly: they know the plane's turn to a few degrees only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from XraySynthLib.anatomy.parts import HEMIPELVES, Bone
-from XraySynthLib.anatomy.targets import BoneTarget
+from XraySynthLib.anatomy.targets import MIN_FACING, BoneTarget
 
 FACE_DEPTH_MM = 3.0
 MIN_FACE_SHARE = 0.06  # of the sacrum's points; cut faces hold 0.08 to 0.15
 MAX_ROUGH_MM = 1.0
-MIN_FACING = 0.8  # cosine between a face's point's normal and the face's
 MAX_PUBIS_GAP_MM = 15.0  # half people: up to 10; the sides of 26 whole sacra: 25 to 80
 
 
@@ -38,10 +37,13 @@ class Plane:
 
     def reflected(self, target: BoneTarget) -> BoneTarget:
         """The mirror image of a surface."""
-        points, normals = target.points_ras_mm, target.normals_ras
+        points, normals, cuts = target.points_ras_mm, target.normals_ras, target.cuts_ras
+        facing = cuts[:, :3] @ self.normal_ras
+        plane = np.array([*self.normal_ras, self.offset_mm])
         return BoneTarget(
             points - 2 * self.heights_mm(points)[:, None] * self.normal_ras,
             normals - 2 * (normals @ self.normal_ras)[:, None] * self.normal_ras,
+            cuts - 2 * facing[:, None] * plane,
         )
 
 
@@ -85,20 +87,24 @@ def without_face(targets: Mapping[Bone, BoneTarget], plane: Plane) -> dict[Bone,
         points, normals = target.points_ras_mm, target.normals_ras
         face = plane.heights_mm(points) > -FACE_DEPTH_MM / 2
         face &= normals @ plane.normal_ras > MIN_FACING
-        left[bone] = BoneTarget(points[~face], normals[~face])
+        left[bone] = target.kept(~face)
     return left
 
 
 def with_mirror_image(targets: Mapping[Bone, BoneTarget], plane: Plane) -> dict[Bone, BoneTarget]:
     """Complete hemipelves and sacrum of one half; a hip's pose has no mirror, so femurs stay."""
-    whole = dict(targets)
+    whole = {}
+    for bone, target in targets.items():
+        beside = target.cuts_ras[:, :3] @ plane.normal_ras < MIN_FACING
+        whole[bone] = replace(target, cuts_ras=target.cuts_ras[beside])  # the image goes on
     for bone in HEMIPELVES:
         if bone not in targets:
             (given,) = set(HEMIPELVES) - {bone}
-            whole[bone] = plane.reflected(targets[given])
-    half, image = targets[Bone.SACRUM], plane.reflected(targets[Bone.SACRUM])
+            whole[bone] = plane.reflected(whole[given])
+    half, image = whole[Bone.SACRUM], plane.reflected(whole[Bone.SACRUM])
     whole[Bone.SACRUM] = BoneTarget(
         np.concatenate([half.points_ras_mm, image.points_ras_mm]),
         np.concatenate([half.normals_ras, image.normals_ras]),
+        np.concatenate([half.cuts_ras, image.cuts_ras]),
     )
     return whole

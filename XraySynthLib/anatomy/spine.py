@@ -19,13 +19,13 @@ from XraySynthLib.anatomy.primitives import Axes, capsule, ellipsoid, smooth_max
 ENDPLATE_CENTER = (0.0, -23.0, 99.0)
 """Middle of the sacrum's endplate on the mean, mm."""
 ENDPLATE_NORMAL = (0.0, 0.62, 0.785)
+# From here on one entry a vertebra: L5, L4, ... L1, T12, T11, T10.
 SPINE_TURNS = (0.30, 0.28, 0.20, 0.14, 0.08, 0.0, -0.04, -0.04)
 """Share of the lordosis that each vertebra turns back against the one below, L5 first."""
 HALF_HEIGHTS_MM = (13.6, 13.7, 13.5, 13.3, 13.0, 12.6, 12.0, 11.7)
 HALF_WIDTHS_MM = (26.0, 25.0, 24.0, 22.8, 22.0, 21.5, 20.5, 20.0)
 HALF_DEPTHS_MM = (17.0, 17.2, 17.2, 17.0, 16.6, 16.0, 15.5, 15.0)
 DISCS_MM = (11.0, 11.5, 11.0, 10.0, 9.0, 7.5, 6.0, 5.5)
-NAMES = ("L5", "L4", "L3", "L2", "L1", "T12", "T11", "T10")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,6 @@ class Vertebra:
     """One vertebra.
 
     Attributes:
-        name: L5 is the lowest.
         center_ras_mm: (3,) middle of its body.
         rows: (3, 3) unit vectors to the right, forward and up of the vertebra.
         half_mm: (3,) half width, depth and height of the body.
@@ -44,7 +43,6 @@ class Vertebra:
             the spinous process (length, radius), its turn to the side (mm) and the facets.
     """
 
-    name: str
     center_ras_mm: NDArray
     rows: NDArray
     half_mm: NDArray
@@ -138,7 +136,7 @@ def lumbar_spine(
     tilt = np.arctan2(up[1], up[2])
     lean = float(np.arcsin(np.clip(up[0], -0.2, 0.2)))
     curve, phase = np.deg2rad(rng.normal(0, 1.5 + 1.5 * worn)), rng.uniform(0, 2 * np.pi)
-    for index, name in enumerate(NAMES):
+    for index in range(len(SPINE_TURNS)):
         turn = np.deg2rad(parameters.lordosis_deg) * SPINE_TURNS[index]
         half = np.array([HALF_WIDTHS_MM[index], HALF_DEPTHS_MM[index], HALF_HEIGHTS_MM[index]])
         half = scale * half * rng.normal(1, (0.025, 0.025, 0.03))
@@ -151,7 +149,6 @@ def lumbar_spine(
         right /= np.linalg.norm(right)
         center = place + half[2] * up
         yield Vertebra(
-            name,
             center,
             np.stack([right, np.cross(up, right), up]),
             half,

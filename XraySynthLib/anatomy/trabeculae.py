@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import ramp
 from XraySynthLib.anatomy.sacrum import FORAMINA_DEG, SEGMENT_DEG, sacral_turn
 from XraySynthLib.anatomy.shape_model import load_shape_model
 
@@ -33,11 +34,6 @@ def _bell(values: NDArray, middle: float, width: float) -> NDArray:
     return np.exp(-(((values - middle) / width) ** 2))
 
 
-def _step(values: NDArray, low: float, high: float) -> NDArray:
-    share = np.clip((values - low) / (high - low), 0, 1)
-    return share * share * (3 - 2 * share)
-
-
 def _streaks(table: NDArray, across: NDArray, along: NDArray, depth: NDArray) -> NDArray:
     """Plates seen edge on in AP views: fine across the load's lines, long along, deep; mm."""
     return grain(table, (across / 2.1, along / 16, depth / 14))
@@ -57,19 +53,19 @@ def femur_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     # Principal compressive group: fans up from the calcar, at (26, -75), into the head.
     angle = np.arctan2(out - 26, z + 75)
     climb = np.hypot(out - 26, z + 75)
-    compressive = _bell(angle, -0.30, 0.26) * _step(climb, 18, 45)
+    compressive = _bell(angle, -0.30, 0.26) * ramp(climb, 18, 45)
     # Principal tensile group: arcs from the lateral cortex over the neck into the lower head.
     arc = np.hypot(out - 12, z + 62)
     turn = np.arctan2(z + 62, out - 12)
-    tensile = _bell(arc, 54, 8) * _step(z, -65, -35)
+    tensile = _bell(arc, 54, 8) * ramp(z, -65, -35)
     # Secondary compressive group: from the lesser trochanter up to the greater.
     rise = 0.8 * (out - 30) - 0.6 * (z + 40)
-    secondary = _bell(rise, 2, 9) * _step(out, 18, 34) * _step(z, -70, -50) * (out < 64)
+    secondary = _bell(rise, 2, 9) * ramp(out, 18, 34) * ramp(z, -70, -50) * (out < 64)
     base = -35 + 300 * compressive + 200 * tensile + 60 * secondary
-    base += 60 * (1 - _step(np.sqrt(out**2 + y**2 + z**2), 15, 27))
-    base += 50 * _bell(out, 62, 12) * _step(z, -40, -15)  # trochanter
+    base += 60 * (1 - ramp(np.sqrt(out**2 + y**2 + z**2), 15, 27))
+    base += 50 * _bell(out, 62, 12) * ramp(z, -40, -15)  # trochanter
     base -= 70 * _bell(out, 33, 9) * _bell(z, -28, 10)  # Ward's triangle
-    shaft = 1 - _step(z, -105, -70)
+    shaft = 1 - ramp(z, -105, -70)
     base = base * (1 - shaft) - 40 * shaft
     fan = _streaks(table, 68 * angle, climb, y)
     arcs = _streaks(table, arc, 50 * turn, y + 90)
@@ -89,9 +85,9 @@ def hemipelvis_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     x, y, z = (mean_points - center).T
     out = x if bone is Bone.RIGHT_HEMIPELVIS else -x
     far = np.hypot(out, z)
-    roof = _bell(np.sqrt(x * x + y * y + z * z), 28, 13) * _step(z, 2, 22)
+    roof = _bell(np.sqrt(x * x + y * y + z * z), 28, 13) * ramp(z, 2, 22)
     joint = np.exp(-(((mean_points - [0, -55, 70]) * [0, 1, 1]) ** 2).sum(1) / 2 / 24**2)
-    above, below = _step(z, 5, 25), 1 - _step(z, -35, -15)
+    above, below = ramp(z, 5, 25), 1 - ramp(z, -35, -15)
     line = _streaks(table, 46 * np.arctan2(out + 0.25 * y, z), 0.6 * far, y)
     base = 45 + 290 * roof + 120 * joint
     return (
@@ -104,7 +100,7 @@ def hemipelvis_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
 def sacrum_hu(mean_points: NDArray, table: NDArray) -> NDArray:
     """(N,) HU inside the sacrum: bodies denser than the wings, dense where they have fused."""
     x, y, z = mean_points.T
-    body = _bell(x, 0, 26) * _step(z, 20, 70)
+    body = _bell(x, 0, 26) * ramp(z, 20, 70)
     level_deg = np.rad2deg(sacral_turn(y, z)) - FORAMINA_DEG[0]
     seam_deg = np.mod(level_deg + SEGMENT_DEG / 2, SEGMENT_DEG) - SEGMENT_DEG / 2
     seams = 260 * _bell(seam_deg, 0, 1.5) * _bell(x, 0, 17) * (level_deg < SEGMENT_DEG / 2)
@@ -117,4 +113,4 @@ def vertebra_hu(local: NDArray, table: NDArray, offset: float) -> NDArray:
     """(N,) HU inside a vertebra, its grain upright; `local` (N, 3) right, forward, up, mm."""
     x, y, z = local.T
     upright = grain(table, (x / 1.9 + offset, y / 1.9, z / 9 + offset))
-    return 150 + 48 * upright + 25 * _step(np.abs(z), 6, 13)
+    return 150 + 48 * upright + 25 * ramp(np.abs(z), 6, 13)
