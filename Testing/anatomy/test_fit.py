@@ -241,6 +241,14 @@ def test_balls_are_refused():
         fit_labels(labels, np.diag([4.0, 4.0, 4.0, 1.0]), "deepfluoro")
 
 
+def test_a_cut_face_alone_is_refused():
+    points = np.stack([*np.meshgrid(np.arange(9.0), np.arange(9.0)), np.zeros((9, 9))], axis=-1)
+    up = np.tile([0.0, 0, 1], (81, 1))
+    face = BoneTarget(points.reshape(-1, 3), up, [[0, 0, 1, 1.0]])
+    with pytest.raises(NotAPelvisError, match="only cut faces"):
+        fit_bones({Bone.LEFT_HEMIPELVIS: face})
+
+
 def test_no_hip_is_refused(a_person):
     person, _, _ = a_person
     with pytest.raises(NotAPelvisError, match="No hip bone"):

@@ -122,7 +122,11 @@ def fit_bones(targets: Mapping[Bone, BoneTarget]) -> PelvisFit:
         if size < SPLINTER_SHARE * max(sizes.values()):
             targets = {other: target for other, target in targets.items() if other is not bone}
     plane = midline_cut(targets)
-    targets = {bone: target.without_cut_faces(CUT_FACE_MM) for bone, target in targets.items()}
+    opened = {bone: target.without_cut_faces(CUT_FACE_MM) for bone, target in targets.items()}
+    # Of a slice alone nothing is left.
+    targets = {bone: target for bone, target in opened.items() if len(target.points_ras_mm)}
+    if not set(HEMIPELVES) & set(targets):
+        raise NotAPelvisError("Of the hip bones only cut faces were given; a fit needs more.")
     if plane is not None:
         targets = without_face(targets, plane)
         state = _fitted(with_mirror_image(targets, plane))
