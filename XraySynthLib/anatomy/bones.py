@@ -14,7 +14,7 @@ from XraySynthLib.anatomy.grids import Box, Grid
 from XraySynthLib.anatomy.parameters import SubjectParameters
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.primitives import smooth_coverage
-from XraySynthLib.anatomy.sacrum import tunnels_distance
+from XraySynthLib.anatomy.sacrum import tapered, tunnels_distance
 from XraySynthLib.anatomy.surface_distance import surface_band
 
 CORTEX_HU = {"thin": 1350.0, "shaft": 1650.0}
@@ -83,6 +83,7 @@ def _modelled(
     mean_points = frames.on_mean(bone, band.points_ras_mm)
     distance, thick = band.distance_mm, band.values[:, 0].astype(np.float32)
     if bone is Bone.SACRUM:
+        distance = tapered(distance, mean_points)
         tunnels = tunnels_distance(frames, band.points_ras_mm)
         tunnels += np.float32(1.1) * trabeculae.grain(table, tuple(mean_points.T / 4))
         thick = np.where(-tunnels > distance, np.float32(0.6), thick)

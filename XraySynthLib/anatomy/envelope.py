@@ -154,7 +154,7 @@ def _around(envelope: Envelope, points: NDArray) -> Envelope:
     smooth.
     """
     axes = tuple(points.T.astype(np.float32))
-    for _ in range(8):
+    for _ in range(12):
         lack_mm = envelope.distances(axes)[1] + OVER_BONE_MM
         out = lack_mm > 0
         if not out.any():
@@ -162,11 +162,13 @@ def _around(envelope: Envelope, points: NDArray) -> Envelope:
         knots = envelope.knots_mm.copy()
         x, y, z = points[out].T
         for knot in knots:
-            near = np.maximum(1 - np.abs(z - knot[0]) / 70, 0)
-            middle, half = (knot[2] + knot[3]) / 2, (knot[2] - knot[3]) / 2
-            wanted = lack_mm[out] * near / np.maximum(np.hypot(x, y - middle), 30)
-            grown = 1 + 1.1 * float(wanted.max(initial=0))
-            knot[1:] = knot[1] * grown, middle + half * grown, middle - half * grown
+            near = np.maximum(1 - np.abs(z - knot[0]) / 90, 0)
+            middle = (knot[2] + knot[3]) / 2
+            wanted = 1.1 * lack_mm[out] * near / np.maximum(np.hypot(x, y - middle), 30)
+            ahead = y > middle
+            grown = [1 + float(w.max(initial=0)) for w in (wanted[ahead], wanted[~ahead])]
+            knot[1] *= max(grown)
+            knot[2:] = middle + (knot[2:] - middle) * grown
         envelope = replace(
             envelope, knots_mm=knots, back_mm=min(envelope.back_mm, points[:, 1].min() - 7)
         )

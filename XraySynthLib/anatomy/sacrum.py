@@ -1,4 +1,4 @@
-"""What the model's closed sacrum lacks: its canal and four pairs of foramina, as tunnels."""
+"""What the model's closed sacrum lacks: canal and foramina, as tunnels, and a tapering end."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from XraySynthLib.anatomy.bone_frames import BoneFrames
 from XraySynthLib.anatomy.parts import Bone
-from XraySynthLib.anatomy.primitives import Axes, capsule, smooth_min
+from XraySynthLib.anatomy.primitives import Axes, capsule, smooth_max, smooth_min
 
 CANAL = (
     ((0.0, -52.0, 112.0), 7.5),
@@ -24,12 +24,26 @@ FORAMINA_DEG = tuple(64.0 - n * SEGMENT_DEG for n in range(4))
 FORAMINA = ((24.0, 20.0, 112.0, 6.6), (22.0, 18.0, 108.0, 6.0), (19.5, 16.0, 102.0, 5.2))
 FORAMINA += ((17.0, 14.0, 95.0, 4.4),)
 """x in front and behind, radius of the arc behind (right side of the mean), radius in front, mm."""
+APEX_MM, TAPER = (9.5, 7.0), np.float32(1.35)
+"""Half width and z of the lower end on the mean, mm; how the half width grows above, by eye."""
 FRONT_MM, FUNNEL_MM = 73.0, 16.0
 
 
 def sacral_turn(y: NDArray, z: NDArray) -> NDArray:
     """Angle along the arc, radians: 0 behind, quarter of a turn above; y, z on the mean, mm."""
     return np.arctan2(z - ARC_CENTER_MM[1], ARC_CENTER_MM[0] - y)
+
+
+def tapered(distance: NDArray, mean_points: NDArray) -> NDArray:
+    """Narrow the lower end towards the coccyx: the model's is cut off square.
+
+    Args:
+        distance: (N,) mm, to the model's sacrum, negative inside.
+        mean_points: (N, 3) the same places on the mean, mm.
+    """
+    x, _, z = mean_points.astype(np.float32).T
+    side = np.abs(x) - np.float32(APEX_MM[0]) - TAPER * (z - np.float32(APEX_MM[1]))
+    return smooth_max(distance, side / np.float32(np.hypot(1, TAPER)), 6.0)
 
 
 def tunnels_distance(frames: BoneFrames, points_ras_mm: NDArray) -> NDArray:
