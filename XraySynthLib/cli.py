@@ -20,6 +20,7 @@ VERBS = {
     "generate": ("GenerateConfig", "People who never were: CT, labels and landmarks."),
     "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
     "export": ("ExportConfig", "Subjects x views -> a labelled training set in a known format."),
+    "evaluate": ("EvaluateConfig", "Predicted landmarks and the truth -> measures, a report."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }

@@ -4,19 +4,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial import ConvexHull, cKDTree
 
+from XraySynthLib.anatomy import trabeculae
+from XraySynthLib.anatomy.bones import bone_layers
 from XraySynthLib.anatomy.grids import Grid, resampled
 from XraySynthLib.anatomy.hips import HipPose
+from XraySynthLib.anatomy.joints import sacroiliac_gap
 from XraySynthLib.anatomy.parameters import IMPLANTS, SubjectParameters, sample_parameters
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.pelvimetry import pelvimetry
-from XraySynthLib.anatomy.primitives import ball, capsule, coverage, ellipsoid
-from XraySynthLib.anatomy.render import render_ct
+from XraySynthLib.anatomy.primitives import ball, capsule, coverage, ellipsoid, smooth_coverage
+from XraySynthLib.anatomy.render import render_ct, render_on
 from XraySynthLib.anatomy.sexes import KEPT, female_shift, scores_for_sex
+from XraySynthLib.anatomy.spine import lumbar_spine
 from XraySynthLib.anatomy.subject import make_subject, sample_subject
 from XraySynthLib.anatomy.surface_distance import surface_band
 from XraySynthLib.anatomy.tissues import Label
+from XraySynthLib.anatomy.viscera import middle_of, vessel_pieces
 from XraySynthLib.anatomy.voxels import inside_surface
 from XraySynthLib.geometry.transforms import transform_points
 
@@ -120,6 +126,47 @@ class TestSubject:
             volumes.append(inside.sum())
         assert (count > 1).sum() < 0.01 * min(volumes)
 
+    @pytest.mark.parametrize("seed", [(0, 11), (1, 9), (3, 6)])
+    def test_there_is_room_in_the_sacroiliac_joints(self, seed):
+        """People whose sacrum crossed an ilium by many voxels."""
+        bones = sample_subject(seed).bones
+        grid = sample_subject(seed).grid((110, 60, 110), 1.5)
+        ijk_from_ras = np.linalg.inv(grid.ras_from_ijk)
+        sacrum, left, right = (
+            inside_surface(*bones.surface(bone), ijk_from_ras, grid.shape)
+            for bone in (Bone.SACRUM, Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)
+        )
+        assert not (sacrum & (left | right)).any()
+        assert 2 * sacroiliac_gap(bones)[1].min() > 1.3
+
+    @pytest.mark.parametrize("seed", [(1, 4), (0, 13)])
+    def test_a_symphysis_does_not_gape(self, seed):
+        """People whose pubic bodies were 9 and 13 mm apart at mid-height."""
+        bones = sample_subject(seed).bones
+        left, right = (
+            bones.surface(bone)[0] for bone in (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)
+        )
+        middle = middle_of(sample_subject(seed), "SPS")[2] / 2
+        middle += middle_of(sample_subject(seed), "IPS")[2] / 2
+        near = [side[np.abs(side[:, 2] - middle) < 6, 0] for side in (left, right)]
+        assert 2 < near[1].min() - near[0].max() < 6
+
+    @pytest.mark.parametrize("seed", [(2, 2), (0, 12), (3, 11)])
+    def test_no_bone_reaches_the_skin(self, seed):
+        """Thin people whose iliac spines came out by up to 13 mm."""
+        subject = sample_subject(seed)
+        for bone in (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS, Bone.SACRUM):
+            axes = tuple(subject.bones.surface(bone)[0].T.astype(np.float32))
+            assert subject.envelope.distances(axes)[1].max() < -4
+
+    @pytest.mark.parametrize("seed", [(0, 0), (0, 5)])
+    def test_vessels_run_beside_the_bones(self, seed):
+        subject = sample_subject(seed)
+        spine = list(lumbar_spine(subject.frames, subject.parameters, 400.0))
+        for piece in vessel_pieces(subject):
+            axes = tuple(np.atleast_1d(c).astype(np.float32) for c in piece.start)
+            assert min(v.distance(axes)[0] for v in spine) > 0.8 * max(piece.radii)
+
     def test_landmarks_lie_on_their_bones(self, person):
         for name, point in zip(person.landmarks.names, person.landmarks.points_ras_mm, strict=True):
             left = name.endswith("-l")
@@ -162,6 +209,55 @@ class TestRendering:
             )
             assert cKDTree(places).query(point)[0] < 1.8 * SPACING_MM
 
+    def test_labels_agree_with_hounsfield_units(self, ct):
+        gas, disc = (ct.values_hu[ct.labels == i] for i in (Label.GAS, Label.OTHER_SOFT))
+        assert np.median(gas) < -600 and np.percentile(gas, 95) < -300  # at 3.5 mm, partly walls
+        assert 20 < np.median(disc) < 100
+
+    def test_bones_are_in_one_piece_and_whole(self, ct):
+        for label in (1, 2, 4, 5, 6, 7):
+            mask = ct.labels == label
+            pieces, count = ndimage.label(mask)
+            assert count == 1, (label, np.bincount(pieces.ravel()))
+            assert (ndimage.binary_fill_holes(mask) == mask).all(), label
+
+    @pytest.mark.parametrize("label", [Bone.LEFT_FEMUR, Bone.LEFT_HEMIPELVIS])
+    def test_joints_hold_no_fat(self, person, label):
+        """Between head and socket, and between sacrum and ilium, where both are near."""
+        if label is Bone.LEFT_FEMUR:
+            center, radius = person.bones.head(label)
+            places = center + (radius + 1.2) * np.array([[-0.3, y, 0.95] for y in (-0.1, 0, 0.1)])
+        else:
+            places, half_mm = sacroiliac_gap(person.bones)
+            places = places[(half_mm < 1.6) & (places[:, 0] < 0)]
+        piece = render_on(person, Grid((36, 36, 36), 1.0, places.mean(axis=0)))
+        ijk = transform_points(np.linalg.inv(piece.ras_from_ijk), places)
+        kji = np.rint(ijk[:, ::-1]).astype(int)
+        kji = kji[((kji >= 0) & (kji < 36)).all(axis=1)]
+        own = tuple(kji.T)
+        assert (piece.labels[own] != Label.FAT).all()
+        assert np.percentile(piece.values_hu[own], 5) > 0
+
+    def test_cortex_keeps_its_mass_on_coarse_grids(self, person):
+        """Volume of cortex, of all bone of a hemipelvis at 3 mm and at 1.25 mm."""
+        sums = []
+        for shape, spacing_mm in (((110, 64, 60), 3.0), ((264, 154, 144), 1.25)):
+            grid = Grid(shape, spacing_mm, person.bones.surface(Bone.LEFT_HEMIPELVIS)[0].mean(0))
+            table = trabeculae.noise_table(np.random.default_rng(0))
+            layers = bone_layers(person.frames, person.parameters, table, grid)
+            layer = next(one for one in layers if one.label == Label.LEFT_HEMIPELVIS)
+            volume = spacing_mm**3
+            sums.append(((layer.bone - layer.marrow).sum() * volume, layer.bone.sum() * volume))
+        np.testing.assert_allclose(*sums, rtol=0.03)
+
+    def test_vertebrae_differ_and_discs_narrow_with_age(self, person):
+        young, old = (
+            list(lumbar_spine(person.frames, replace(person.parameters, age_years=a), 400.0))
+            for a in (25.0, 90.0)
+        )
+        assert len({tuple(v.half_mm / v.half_mm[2]) for v in young}) == len(young)
+        assert sum(v.disc_mm for v in old) < sum(v.disc_mm for v in young)
+
     @pytest.mark.parametrize("implant", IMPLANTS)
     def test_implants_are_metal(self, implant):
         subject = make_subject(SubjectParameters(implants=(implant,), table=True))
@@ -169,11 +265,12 @@ class TestRendering:
         assert (volume.values_hu > 1800).any()
         assert (volume.labels == Label.TABLE).any()
 
-    def test_a_thin_shell_keeps_its_mass(self):
+    @pytest.mark.parametrize("covered", [coverage, smooth_coverage])
+    def test_a_thin_shell_keeps_its_mass(self, covered):
         """1 mm of cortex about a ball, on 2.5 mm voxels: its mass within 3%."""
         grid = Grid((40, 40, 40), 2.5, np.zeros(3))
         distance = ball(grid.axes_mm(), (0.3, 0.2, 0.1), 30)
-        shell = coverage(distance, 2.5) - coverage(distance + 1, 2.5)
+        shell = covered(distance, 2.5) - covered(distance + 1, 2.5)
         expected = 4 / 3 * np.pi * (30**3 - 29**3)
         assert shell.sum() * 2.5**3 == pytest.approx(expected, rel=0.03)
 

@@ -106,6 +106,45 @@ def test_cropped_moves_points_by_the_first_pixel(a_view, a_point_ras_mm, its_poi
             a_view.cropped(rows, slice(None))
 
 
+def test_a_quarter_turn_at_twice_the_size_on_paper(a_view, a_point_ras_mm, its_point_px):
+    # Columns are 0.5 mm and rows 0.25 mm: a row further is half a column less, a column further is
+    # two rows more; then twice the size, 1000 columns and 5 rows on.
+    turned = a_view.image_similarity(np.array([[0, -1, 1000], [4, 0, 5], [0, 0, 1]]))
+    column, row = its_point_px[0]
+    np.testing.assert_allclose(turned.project(a_point_ras_mm), [[1000 - row, 4 * column + 5]])
+    np.testing.assert_allclose(turned.project(a_point_ras_mm), [[886.667, 1511.667]], atol=1e-3)
+    np.testing.assert_allclose(turned.intrinsics.pixel_spacing_mm, [0.25, 0.125])
+    np.testing.assert_allclose(turned.intrinsics.principal_point_px, [820, 1245])
+    assert turned.intrinsics.shape_px == (400, 600)
+    assert turned.intrinsics.source_to_detector_mm == 1000
+    assert turned.intrinsics.mirrored
+    # What ran down the image now runs against its columns, as x does; columns now run down.
+    expected = [[0, -1, 0, 10], [0, 0, 1, -510], [-1, 0, 0, 30], [0, 0, 0, 1]]
+    np.testing.assert_allclose(turned.ras_from_camera, expected, atol=1e-12)
+
+
+def test_a_half_turn_is_a_similarity(a_view, assert_same_view):
+    half_turn = np.array([[-1, 0, 599], [0, -1, 399], [0, 0, 1]])
+    assert_same_view(a_view.image_similarity(half_turn), a_view.rotated_180())
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[-1, 0, 599], [0, 1, 0], [0, 0, 1]],  # mirrors
+        [[0, -1, 0], [1, 0, 0], [0, 0, 1]],  # shears the oblong pixels
+        [[1, 0, 0], [0, 1.01, 0], [0, 0, 1]],
+        [[0, 0, 0], [0, 0, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, 1, 0], [0, 0.1, 1]],
+        [[1, 0, np.nan], [0, 1, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, 1, 0]],
+    ],
+)
+def test_what_is_no_similarity_on_the_detector_is_refused(a_view, matrix):
+    with pytest.raises(ValueError, match="moved_px_from_px must"):
+        a_view.image_similarity(np.array(matrix))
+
+
 def test_resized_keeps_the_detectors_edges(a_view):
     half = a_view.resized(200, 150)
     np.testing.assert_allclose(half.intrinsics.pixel_spacing_mm, [2.0, 0.5])

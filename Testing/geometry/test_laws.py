@@ -180,3 +180,20 @@ def test_a_moved_patient_and_a_moved_c_arm_make_the_same_image(motion, view):
     np.testing.assert_allclose(
         moved.project(transform_points(motion, points_ras_mm)), points_px, atol=1e-5
     )
+
+
+@given(views, angles, st.floats(0.2, 5), coordinates, coordinates, st.floats(0.1, 0.9))
+def test_a_similarity_of_the_image_moves_what_is_projected(view, angle, scale, right, down, part):
+    spacing_mm = view.intrinsics.pixel_spacing_mm
+    mm_from_px = np.diag(spacing_mm)
+    moved_px_from_px = np.eye(3)
+    turn = rotation("z", angle)[:2, :2]
+    moved_px_from_px[:2, :2] = scale * np.linalg.inv(mm_from_px) @ turn @ mm_from_px
+    moved_px_from_px[:2, 2] = right, down
+    moved = view.image_similarity(moved_px_from_px)
+    points_px = np.array([[0.0, 0.0], [100.0, 30.0], [-40.0, 700.0]])
+    on_detector_ras = view.detector_points_ras_mm(points_px)
+    points_ras_mm = view.source_ras_mm + part * (on_detector_ras - view.source_ras_mm)
+    expected_px = points_px @ moved_px_from_px[:2, :2].T + moved_px_from_px[:2, 2]
+    np.testing.assert_allclose(moved.project(points_ras_mm), expected_px, atol=1e-5, rtol=1e-8)
+    np.testing.assert_allclose(moved.source_ras_mm, view.source_ras_mm)

@@ -21,13 +21,14 @@ LAYERS = (
     {"__main__"},
 )
 """A module imports from its own package and from layers above it in this list; never a sibling."""
-HEAVY = ("torch", "numba", "matplotlib", "tyro", "h5py")
+HEAVY = ("torch", "numba", "matplotlib", "tyro", "cv2", "h5py")
 LIGHT_MODULES = (
     "XraySynthLib",
     "XraySynthLib.geometry",
     "XraySynthLib.geometry.converters",
     "XraySynthLib.data",
     "XraySynthLib.data.formats",
+    "XraySynthLib.data.randomisation",
     "XraySynthLib.data.sets",
     "XraySynthLib.drr",
     "XraySynthLib.cli",

@@ -9,10 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import ramp
 from XraySynthLib.anatomy.shape_model import load_shape_model
-from XraySynthLib.anatomy.surfaces import area_normals
+from XraySynthLib.anatomy.surfaces import unit_normals
 
 VERTEBRA_MM = 0.9
 MIN_MM, MAX_MM = 0.6, 8.0
@@ -20,8 +22,7 @@ MIN_MM, MAX_MM = 0.6, 8.0
 
 def _convexity(vertices: NDArray, triangles: NDArray, rounds: int = 6) -> NDArray:
     """(V,) 1/mm, mean curvature smoothed over the neighbours; positive on ridges."""
-    normals = area_normals(vertices, triangles)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    normals = unit_normals(vertices, triangles)
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     a, b = edges.T
     line = vertices[a] - vertices[b]
@@ -33,26 +34,20 @@ def _convexity(vertices: NDArray, triangles: NDArray, rounds: int = 6) -> NDArra
     return curvature
 
 
-def _ramp(values: NDArray, low: float, high: float) -> NDArray:
-    """0 below `low`, 1 above `high`, smooth between."""
-    share = np.clip((values - low) / (high - low), 0, 1)
-    return share * share * (3 - 2 * share)
-
-
 def _hemipelvis(vertices: NDArray, triangles: NDArray, center: NDArray) -> NDArray:
     offsets = vertices - center
     far = np.linalg.norm(offsets, axis=1)
-    socket = 1 - _ramp(far, 29, 34)
-    roof = socket * _ramp(offsets[:, 2] / far, 0.15, 0.7)
-    ridge = _ramp(_convexity(vertices, triangles), 0.015, 0.09)
-    low = 1 - _ramp(vertices[:, 2], -45, -20)
-    thick = 1.0 + 1.5 * ridge + 0.3 * socket + 0.9 * roof + 0.4 * low
+    socket = 1 - ramp(far, 29, 34)
+    roof = socket * ramp(offsets[:, 2] / far, 0.15, 0.7)
+    ridge = ramp(_convexity(vertices, triangles), 0.015, 0.09)
+    low = 1 - ramp(vertices[:, 2], -45, -20)
+    thick = 1.0 + 1.5 * ridge + 0.3 * socket + 2.2 * roof + 0.4 * low
     notch = np.exp(-(((vertices - [0, -48, 32]) * [0, 1, 1]) ** 2).sum(1) / 2 / 22**2)
     return thick + 1.0 * notch * ridge
 
 
 def _sacrum(vertices: NDArray, triangles: NDArray) -> NDArray:
-    ridge = _ramp(_convexity(vertices, triangles), 0.02, 0.12)
+    ridge = ramp(_convexity(vertices, triangles), 0.02, 0.12)
     return 0.85 + 0.5 * ridge
 
 
@@ -60,14 +55,23 @@ def _femur(vertices: NDArray, triangles: NDArray, center: NDArray, side: float) 
     """Thickness by height and side; `side` is -1 for the left, whose lateral is -x."""
     local = vertices - center
     out, up = side * local[:, 0], local[:, 2]
-    normals = area_normals(vertices, triangles)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    medial = _ramp(-side * normals[:, 0], -0.1, 0.8)
-    under = _ramp(-normals[:, 2], -0.1, 0.7)
-    shaft = 1 - _ramp(up, -120, -45)
-    neck = (1 - _ramp(up, -24, -6)) * _ramp(up, -75, -45) * _ramp(out, 5, 16)
-    calcar = neck * np.maximum(medial, under * (1 - _ramp(out, 30, 45)))
-    return 1.0 + 6.2 * shaft + 3.2 * calcar * (1 - shaft) + 0.25 * (1 - _ramp(out, 10, 25))
+    normals = unit_normals(vertices, triangles)
+    medial = ramp(-side * normals[:, 0], -0.1, 0.8)
+    under = ramp(-normals[:, 2], -0.1, 0.7)
+    shaft = 1 - ramp(up, -120, -45)
+    neck = (1 - ramp(up, -24, -6)) * ramp(up, -75, -45) * ramp(out, 5, 16)
+    calcar = neck * np.maximum(medial, under * (1 - ramp(out, 30, 45)))
+    return 1.0 + 6.2 * shaft + 3.2 * calcar * (1 - shaft) + 0.25 * (1 - ramp(out, 10, 25))
+
+
+def _sacroiliac_mm(bone: Bone) -> NDArray:
+    """(V,) what the joint's plates add, more on the ilium's side."""
+    mean = load_shape_model().mean
+    hips = (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)
+    others = hips if bone is Bone.SACRUM else (Bone.SACRUM,)
+    across = np.concatenate([mean.surface(other)[0] for other in others])
+    far = cKDTree(across).query(mean.surface(bone)[0])[0]
+    return (0.6 if bone is Bone.SACRUM else 1.1) * (1 - ramp(far, 4, 9))
 
 
 @lru_cache(maxsize=1)
@@ -85,5 +89,7 @@ def cortex_mm() -> dict[Bone, NDArray]:
                 thick = _femur(vertices, triangles, center, -1.0 if left else 1.0)
             else:
                 thick = _hemipelvis(vertices, triangles, center)
+        if bone not in (Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR):
+            thick = thick + _sacroiliac_mm(bone)
         result[bone] = np.clip(thick, MIN_MM, MAX_MM)
     return result

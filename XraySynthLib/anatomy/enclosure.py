@@ -1,7 +1,6 @@
-"""Room for every bone under the skin: an outline widened where a bone would stand out of it.
+"""Room under the skin for what moves: an outline that follows turned thighs and a bent spine.
 
-`envelope` fits the outline to a few of the bones' measures; thin people, flared iliac wings and
-turned thighs can leave it.
+`envelope` fits it around pelvis and sacrum, and takes thighs and spine to be about straight.
 """
 
 from dataclasses import replace
@@ -20,7 +19,6 @@ UNDER_SKIN_MM = 4.0
 BEHIND_MM = 12.0
 """From the rearmost bone to the plane that flattens the back, whose edge is rounded."""
 ROUNDS = 40
-TRUNK = (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS, Bone.SACRUM)
 SPINE_ABOVE_CREST_MM = 200.0
 IN_TRUNK_MM = 40.0
 """Above the crotch by this a femur lies in the trunk, below it in its thigh."""
@@ -29,15 +27,20 @@ VERTEBRA_ENDS = np.array(((0.0, 1.0, 0.0), (0.0, -4.0, -0.9), (1.9, -1.8, 0.4), 
 
 
 def enclosing(envelope: Envelope, frames: BoneFrames, parameters: SubjectParameters) -> Envelope:
-    """Widen the trunk and move the thighs until the skin covers all bones; else change nothing."""
+    """Widen the trunk and move the thighs until femurs and spine are under the skin.
+
+    Args:
+        envelope: An outline that holds pelvis and sacrum; where it holds all, it stays as it is.
+        frames: The bones.
+        parameters: The spine's.
+    """
     shape = frames.shape
     femurs = [shape.surface(bone)[0] for bone in (Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR)]
     top_mm = envelope.crotch_mm + IN_TRUNK_MM
     spine_top_mm = envelope.crest_mm + SPINE_ABOVE_CREST_MM
-    spine = lumbar_spine(frames, parameters.lordosis_deg, spine_top_mm)
+    spine = lumbar_spine(frames, parameters, spine_top_mm)
     trunk = np.concatenate(
-        [shape.surface(bone)[0] for bone in TRUNK]
-        + [femur[femur[:, 2] > top_mm] for femur in femurs]
+        [femur[femur[:, 2] > top_mm] for femur in femurs]
         + [one.center_ras_mm + (VERTEBRA_ENDS * one.half_mm) @ one.rows for one in spine]
     )
     thighs = [femur[femur[:, 2] <= top_mm] for femur in femurs]

@@ -4,7 +4,7 @@ Cross-sections of the trunk are superellipses whose width, front and back follow
 the bones; each thigh is a tapering tube; where they meet the outline is rounded.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from XraySynthLib.anatomy.shape_model import PelvisShape
 
 EXPONENT = 2.35
 CROTCH_BELOW_ISCHIUM_MM = 26.0
+OVER_BONE_MM = 6.0
+"""Skin and fat where bone lies right under the skin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +83,18 @@ class Envelope:
         """Depth of the gluteal cleft, which shows as a line on AP films."""
         x, y, z = axes
         low = np.clip((35 - z) / 40, 0, 1) * np.clip((-25 - y) / 40, 0, 1)
-        deep = np.float32(6 + 0.25 * self.fat_mm)
-        return deep * low.astype(np.float32) * np.exp(-((x / 7) ** 2))
+        deep = np.float32(4 + 0.1 * self.fat_mm)
+        middle = np.float32(3) * np.sin(z / 23)  # buttocks press against each other unevenly
+        return deep * low.astype(np.float32) * np.exp(-(((x - middle) / 7) ** 2))
 
     def _crease(self, axes: Axes) -> NDArray:
-        """Depth of the groin's crease, under a belly that hangs over it."""
+        """Depth of the groin's crease; under a hanging belly skin lies on skin, with little air."""
         x, y, z = axes
         across = np.abs(x)
         line = np.float32(6) + np.float32(0.42) * np.maximum(across - 20, 0)
-        deep = np.float32(2 + 0.45 * max(self.fat_mm - 18, 0))
+        deep = np.float32(min(2 + 0.45 * max(self.fat_mm - 18, 0), 14))
         front = np.clip((y - 5) / 40, 0, 1) * np.clip((135 - across) / 40, 0, 1)
-        return deep * front * np.exp(-(((z - line) / 9) ** 2))
+        return deep * front * np.exp(-(((z - line) / 16) ** 2))
 
 
 def _section(x: NDArray, y: NDArray, width: NDArray, depth: NDArray) -> NDArray:
@@ -131,7 +134,7 @@ def envelope_of(shape: PelvisShape, parameters: SubjectParameters) -> Envelope:
         ]
     )
     fat = parameters.fat_mm
-    return Envelope(
+    envelope = Envelope(
         knots_mm=knots,
         thighs_mm=np.stack(
             [_thigh(v, crotch, 0.97 * trochanter, knots[1, 2:], fat) for v in femurs.values()]
@@ -141,6 +144,33 @@ def envelope_of(shape: PelvisShape, parameters: SubjectParameters) -> Envelope:
         crest_mm=float(crest),
         back_mm=float(back - 0.62 * fat - 4),
     )
+    return _around(envelope, np.concatenate([hips, sacrum]))
+
+
+def _around(envelope: Envelope, points: NDArray) -> Envelope:
+    """Widen the trunk where points would be less than `OVER_BONE_MM` under the skin.
+
+    Each knot grows about its middle by what the points near its height lack, so the outline stays
+    smooth.
+    """
+    axes = tuple(points.T.astype(np.float32))
+    for _ in range(8):
+        lack_mm = envelope.distances(axes)[1] + OVER_BONE_MM
+        out = lack_mm > 0
+        if not out.any():
+            break
+        knots = envelope.knots_mm.copy()
+        x, y, z = points[out].T
+        for knot in knots:
+            near = np.maximum(1 - np.abs(z - knot[0]) / 70, 0)
+            middle, half = (knot[2] + knot[3]) / 2, (knot[2] - knot[3]) / 2
+            wanted = lack_mm[out] * near / np.maximum(np.hypot(x, y - middle), 30)
+            grown = 1 + 1.1 * float(wanted.max(initial=0))
+            knot[1:] = knot[1] * grown, middle + half * grown, middle - half * grown
+        envelope = replace(
+            envelope, knots_mm=knots, back_mm=min(envelope.back_mm, points[:, 1].min() - 7)
+        )
+    return envelope
 
 
 def _thigh(femur: NDArray, crotch: float, outer: float, depth: NDArray, fat: float) -> NDArray:

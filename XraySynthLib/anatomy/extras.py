@@ -31,8 +31,10 @@ def add_calcium(subject: Subject, grid: Grid, values: NDArray) -> None:
     """Plaques on the walls of the iliac and femoral arteries; phleboliths in the lesser pelvis."""
     rng = np.random.default_rng((subject.parameters.texture_seed, 6))
     amount = subject.parameters.calcification
-    arteries = [p for p in vessel_pieces(subject) if p[2][0] not in (6.5, 10.5)]
-    for start, end, radii in arteries:
+    for piece in vessel_pieces(subject):
+        if not piece.artery:
+            continue
+        start, end, radii = piece.start, piece.end, piece.radii
         length = float(np.linalg.norm(end - start))
         for _ in range(rng.poisson(amount * length / 9)):
             place = start + rng.uniform() * (end - start)
@@ -91,7 +93,6 @@ _STEM = (
     ((114, -3, -190), (113, -6, -60), (5.0, 8.5)),
     ((113, -6, -60), (104, -5, -22), (8.5, 7.0)),
     ((104, -5, -22), (86, 0, -3), (6.5, 6.0)),
-    ((82, 0, -1), (82, 0, -1), (16.0, 16.0)),
 )
 _NAIL = (
     ((127, -8, 22), (117, -5, -60), (8.0, 6.0)),
@@ -101,7 +102,7 @@ _NAIL = (
 
 
 def _add_cup(subject: Subject, sign: float, grid: Grid, values: NDArray, labels: NDArray) -> None:
-    """A metal shell in the socket, its liner, and nothing left of the bony head."""
+    """A metal shell in the socket, its liner, a metal ball, and nothing left of the bony head."""
     femur = Bone.LEFT_FEMUR if sign < 0 else Bone.RIGHT_FEMUR
     center, radius = subject.bones.head(femur)
     box = grid.box([center], radius + CUP_MM + 2 * grid.spacing_mm)
@@ -111,19 +112,31 @@ def _add_cup(subject: Subject, sign: float, grid: Grid, values: NDArray, labels:
     opening = np.array([sign * 0.64, 0.25, -0.72], dtype=np.float32)
     beyond = sum(a * o for a, o in zip(axes, opening, strict=True)) - np.float32(center @ opening)
     from_center = ball(axes, center, 0)
+    head = from_center - np.float32(radius + 1)
     shell = np.abs(from_center - np.float32(radius + CUP_MM / 2)) - np.float32(CUP_MM / 2)
-    for distance, hu in ((from_center - np.float32(radius), LINER_HU), (shell, HU["metal"])):
-        share = coverage(np.maximum(distance, beyond), grid.spacing_mm)
+    for distance, hu, label in (
+        (head, HU["soft"], Label.OTHER_SOFT),
+        (np.maximum(head, beyond), LINER_HU, Label.IMPLANT),
+        (np.maximum(shell, beyond), HU["metal"], Label.IMPLANT),
+        (from_center - np.float32(0.66 * radius), HU["metal"], Label.IMPLANT),
+    ):
+        share = coverage(distance, grid.spacing_mm)
         values[box] += share * (np.float32(hu) - values[box])
-    labels[box][share > 0.5] = Label.IMPLANT
+        labels[box][share > 0.5] = label
 
 
 def _sacroiliac_screws(subject: Subject) -> list[Piece]:
+    """One from each side, one above the other where they pass, with washers on the ilium."""
     frames, pieces = subject.frames, []
-    for sign, hip in ((-1, Bone.LEFT_HEMIPELVIS), (1, Bone.RIGHT_HEMIPELVIS)):
-        entry = frames.place(hip, (sign * 82, -62, 88))
-        tip = frames.place(Bone.SACRUM, (-sign * 6, -38, 88))
-        pieces += [(entry, tip, (3.3, 3.3)), (entry, entry, (5.5, 5.5))]
+    for sign, hip, up in ((-1, Bone.LEFT_HEMIPELVIS, -5), (1, Bone.RIGHT_HEMIPELVIS, 5)):
+        entry = frames.place(hip, (sign * 76, -62, 88 + up))
+        tip = frames.place(Bone.SACRUM, (-sign * 4, -40, 88 + up))
+        inward = (tip - entry) / np.linalg.norm(tip - entry)
+        pieces += [(entry, tip - 14 * inward, (2.6, 2.6)), (tip - 14 * inward, tip, (3.6, 3.4))]
+        pieces.append((entry - 5 * inward, entry, (4.0, 4.0)))
+        for turn in np.arange(12) * np.pi / 6:  # washer
+            beside = np.cross(inward, (0, 1, 0)) * np.sin(turn) + np.array((0, 1, 0)) * np.cos(turn)
+            pieces.append((entry, entry + 5.5 * beside, (1.0, 1.0)))
     return pieces
 
 

@@ -1,7 +1,8 @@
 """Fit the shape model to given bones: landmarks and whole surfaces for a CT that has labels.
 
 Coarse to fine: rigid motion and size of the pelvis from several starts, then shape, then each
-femur turned in its hip from several starts, then all together, then smooth local deformation.
+femur turned in its hip from several starts, then all together, then smooth local deformation. Half
+a pelvis whose sacrum is cut at the midline is fitted together with its mirror image.
 """
 
 from collections.abc import Mapping
@@ -15,16 +16,19 @@ from scipy.spatial.transform import Rotation
 
 from XraySynthLib.anatomy.fit_problem import (
     BODIES,
+    MIN_FACING,
     PELVIC_BONES,
     FitState,
     StepSettings,
+    features,
     search_trees,
     shape_normals,
     step,
 )
 from XraySynthLib.anatomy.hips import HipPose
 from XraySynthLib.anatomy.landmarks import load_marks
-from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.midline import midline_cut, with_mirror_image, without_face
+from XraySynthLib.anatomy.parts import HEMIPELVES, Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
 from XraySynthLib.anatomy.targets import BoneTarget, targets_from_labels
 from XraySynthLib.data import LandmarkSet
@@ -32,11 +36,20 @@ from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.errors import XraySynthError
 
 COARSE_POINTS, FINE_POINTS = 200, 1100  # of each bone
-NEAR_MM = 6.0  # a vertex this near to the target has been seen
+NEAR_MM = 6.0  # a vertex this near to the target, facing alike, has been seen
+# A landmark has been seen if most of the surface about it has, and no cut of its bone is near.
+AROUND_MM, MIN_SEEN_AROUND = 16.0, 0.75
+CUT_MARGIN_MM = 8.0
+CUT_FACE_MM = 3.0  # how deep the points of a cut's own face lie
 MAX_MEDIAN_MM, MAX_TAIL_MM, TAIL_PERCENT = 2.5, 8.0, 90.0
 SIZE_RANGE = (0.75, 1.35)
 MAX_SCORE = 6.0
+SPLINTER_SHARE = 0.05  # of the other hemipelvis' surface: less is what a cut left over
+# A half with its mirror image: 1.4 to 2.15 where the cut is at the midline of one of six people,
+# over 2.6 where it is 20 mm aside. Less than that, or a turn of under 10 degrees, is not noticed.
+MAX_MIRROR_STRAIN = 2.25
 MIN_COVERAGE = 0.2  # of a hemipelvis
+_BEYOND_MM = 40.0  # of a cut bone's middle, how far it may lie from that of what is left
 _TILTS_DEG = (0.0, -30.0, 30.0, 60.0)
 _HIP_STARTS = tuple(product((0.0, 40.0, 80.0), (0.0, 20.0)))
 
@@ -56,7 +69,8 @@ class PelvisFit:
         scores: (19,) standard deviations of the modes.
         hip_poses: Left and right, from the neutral pose; neutral where a femur is missing.
         landmarks: The 14 landmarks, RAS, mm.
-        landmark_seen: (14,) bool, whether given bone was near; otherwise a prediction.
+        landmark_seen: (14,) bool, whether given bone was there all around it and not cut near it;
+            otherwise a prediction.
         residual_mm: Median distance of each given bone's points from the surface.
         coverage: Share of each bone's surface that was given, 0..1.
     """
@@ -92,7 +106,8 @@ def fit_bones(targets: Mapping[Bone, BoneTarget]) -> PelvisFit:
     """Fit the shape model to bones, any of which may be cut or missing.
 
     Args:
-        targets: Surface points of each bone that is given, RAS, mm; at least one hemipelvis.
+        targets: Surface points of each bone that is given, RAS, mm; at least one hemipelvis. A
+            flat face of the sacrum near the midline is taken for a cut at the midline.
 
     Returns:
         The fit.
@@ -100,15 +115,29 @@ def fit_bones(targets: Mapping[Bone, BoneTarget]) -> PelvisFit:
     Raises:
         NotAPelvisError: If no hemipelvis is given or what is given does not look like a pelvis.
     """
-    if not {Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS} & set(targets):
+    sizes = {bone: len(targets[bone].points_ras_mm) for bone in HEMIPELVES if bone in targets}
+    if not sizes:
         raise NotAPelvisError("No hip bone was given; a fit needs at least one hemipelvis.")
+    for bone, size in sizes.items():
+        if size < SPLINTER_SHARE * max(sizes.values()):
+            targets = {other: target for other, target in targets.items() if other is not bone}
+    plane = midline_cut(targets)
+    targets = {bone: target.without_cut_faces(CUT_FACE_MM) for bone, target in targets.items()}
+    if plane is not None:
+        targets = without_face(targets, plane)
+        state = _fitted(with_mirror_image(targets, plane))
+        if state.pelvic_strain < MAX_MIRROR_STRAIN:
+            return _finished(state, targets)
+    return _finished(_fitted(targets), targets)
+
+
+def _fitted(targets: Mapping[Bone, BoneTarget]) -> FitState:
     coarse = {bone: target.thinned(COARSE_POINTS) for bone, target in targets.items()}
     fine = {bone: target.thinned(FINE_POINTS) for bone, target in targets.items()}
     state = _fit_pelvis(coarse)
     state = _fit_femurs(state, coarse)
     state = _steps(state, fine, [8, 6, 5, 4, 4, 3, 3, 3], modes=True)
-    state = _steps(state, fine, [4, 3.5, 3, 3, 2.5, 2.5, 2, 2, 2, 2], modes=True, local=True)
-    return _finished(state, targets)
+    return _steps(state, fine, [4, 3.5, 3, 3, 2.5, 2.5, 2, 2, 2, 2], modes=True, local=True)
 
 
 def _steps(
@@ -139,6 +168,8 @@ def _costed_steps(
 def _fit_pelvis(targets: Mapping[Bone, BoneTarget]) -> FitState:
     """Try several starts on the pelvic bones alone; keep the one that ends nearest."""
     pelvic = {bone: target for bone, target in targets.items() if bone in PELVIC_BONES}
+    if len(pelvic) < 3:  # the middle of what a cut left of the sacrum misleads
+        pelvic = {bone: target for bone, target in pelvic.items() if bone in HEMIPELVES}
     vertices = FitState().model_vertices()
     parts = load_shape_model().parts
     source = np.stack([vertices[parts[bone]].mean(axis=0) for bone in pelvic])
@@ -147,10 +178,13 @@ def _fit_pelvis(targets: Mapping[Bone, BoneTarget]) -> FitState:
     if len(pelvic) == 3:
         u, _, vt = np.linalg.svd((source - source.mean(0)).T @ (middles - middles.mean(0)))
         turns.append((u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T)
+    beyond = sum(target.cuts_ras[:, :3].sum(axis=0) for target in pelvic.values()) / len(pelvic)
+    shares = (0.0, 1.0) if np.linalg.norm(beyond) > 0.5 else (0.0,)
     best: tuple[float, FitState] | None = None
-    for turn in turns:
+    for turn, share in product(turns, shares):
         start = FitState()
-        shift = middles.mean(axis=0) - source.mean(axis=0) @ turn.T
+        middle = middles.mean(axis=0) + share * _BEYOND_MM * beyond
+        shift = middle - source.mean(axis=0) @ turn.T
         start = replace(start, turns=np.stack([turn] * 3), shifts=np.stack([shift] * 3))
         state, cost = _costed_steps(start, pelvic, [20, 15, 12, 10, 8, 8, 8], modes=False)
         if best is None or cost < best[0]:
@@ -218,10 +252,28 @@ def _finished(state: FitState, targets: Mapping[Bone, BoneTarget]) -> PelvisFit:
         scores=state.scores,
         hip_poses=(poses[0], poses[1]),
         landmarks=LandmarkSet(LANDMARK_NAMES, points),
-        landmark_seen=np.array([seen[mark.vertices].mean() > 0.5 for mark in marks]),
+        landmark_seen=_landmarks_seen(points, vertices, seen, targets),
         residual_mm=residual,
         coverage=coverage,
     )
+
+
+def _landmarks_seen(
+    points_ras_mm: NDArray, vertices: NDArray, seen: NDArray, targets: Mapping[Bone, BoneTarget]
+) -> NDArray:
+    parts = load_shape_model().parts
+    verdicts = []
+    for mark, point in zip(load_marks(), points_ras_mm, strict=True):
+        if mark.bone not in targets:
+            verdicts.append(False)
+            continue
+        part = parts[mark.bone]
+        around = np.linalg.norm(vertices[part] - point, axis=1) < AROUND_MM
+        if mark.weights is None:  # the centre of a sphere: its surface counts
+            around = np.isin(np.arange(part.start, part.stop), mark.vertices)
+        margin_mm = targets[mark.bone].depths_mm(point[None])[0]
+        verdicts.append(seen[part][around].mean() > MIN_SEEN_AROUND and margin_mm > CUT_MARGIN_MM)
+    return np.array(verdicts)
 
 
 def _measures(
@@ -236,16 +288,20 @@ def _measures(
         coverage[bone] = 0.0
         if bone not in targets:
             continue
-        points = targets[bone].points_ras_mm
+        target = targets[bone]
+        points = target.points_ras_mm
         distances, nearest = cKDTree(vertices[part]).query(points)
         across = np.einsum("ij,ij->i", points - vertices[part][nearest], normals[part][nearest])
         # Beyond the spacing of vertices, the distance to the vertex is the distance.
         distances = np.where(distances < NEAR_MM, np.abs(across), distances)
         residual[bone] = float(np.median(distances))
         tail[bone] = float(np.percentile(distances, TAIL_PERCENT))
-        seen[part] = np.isfinite(
-            cKDTree(points).query(vertices[part], distance_upper_bound=NEAR_MM)[0]
-        )
+        near = cKDTree(features(points, target.normals_ras)).query(
+            features(vertices[part], normals[part])
+        )[1]
+        facing = np.einsum("ij,ij->i", normals[part], target.normals_ras[near])
+        apart = np.linalg.norm(vertices[part] - points[near], axis=1)
+        seen[part] = (apart < NEAR_MM) & (facing > MIN_FACING)
         coverage[bone] = float(seen[part].mean())
     return residual, tail, coverage, seen
 
@@ -262,7 +318,7 @@ def _check(
         NotAPelvisError: Saying what is wrong.
     """
     pelvic = [bone for bone in PELVIC_BONES if bone in residual]
-    worst = max(pelvic, key=lambda bone: residual[bone])
+    worst = max(residual, key=lambda bone: residual[bone])
     far = max(pelvic, key=lambda bone: tail[bone])
     reason = None
     if residual[worst] > MAX_MEDIAN_MM:

@@ -16,8 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import load_shape_model
-from XraySynthLib.anatomy.surfaces import area_normals
-from XraySynthLib.anatomy.targets import BoneTarget
+from XraySynthLib.anatomy.targets import BoneTarget, unit_normals
 
 PELVIC_BONES = (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS, Bone.SACRUM)
 BODIES = (PELVIC_BONES, (Bone.LEFT_FEMUR,), (Bone.RIGHT_FEMUR,))
@@ -26,6 +25,7 @@ SCALE_SD, SCORE_SD = 0.06, 1.5
 LOCAL_SD = 2.5
 TANGENTIAL = 0.7  # weight of distance along the surface, of that square to it: holds rims in place
 MIN_FACING = 0.5  # cosine between the normals of a pair
+EDGE_MM = 4.0  # a vertex whose point is this near to a cut may have its own beyond it
 MAX_TURN_RAD = 0.3
 NORMAL_MM = 8.0  # a right angle between normals weighs as much as 11 mm between places
 
@@ -54,6 +54,11 @@ class FitState:
         """(V, 3) the shape, mm: pelvis in the model's frame, femurs about their heads."""
         vertices = neutral_mean() + np.tensordot(self.scores, vertex_modes(), axes=1)
         return np.exp(self.log_scale) * (vertices + load_shape_model().local_basis @ self.local)
+
+    @property
+    def pelvic_strain(self) -> float:
+        """Root mean square of the pelvis' local coefficients: how far it is from the modes."""
+        return float(np.sqrt(np.mean(self.local[_local_rows()[1][0]] ** 2)))
 
     def placed(self, vertices_mm: NDArray) -> NDArray:
         """(V, 3) every body turned and shifted to the target, RAS, mm."""
@@ -121,7 +126,9 @@ def pairs(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Pair target points with vertices of the same bone, both ways.
 
-    Nearest in place and normal together.
+    Nearest in place and normal together. Vertices beyond a cut, and those whose nearest points are
+    the last before it, look for none: they would squeeze the shape into what is left (Turk and
+    Levoy 1994 drop pairs at the rims of meshes for this reason).
 
     Args:
         state_vertices: (V, 3) the shape now, RAS, mm.
@@ -136,14 +143,18 @@ def pairs(
     """
     vertices, points, point_normals = [], [], []
     parts = load_shape_model().parts
-    features = _features(state_vertices, normals)
+    shape_features = features(state_vertices, normals)
     for bone, target in targets.items():
         part = parts[bone]
         looking = np.arange(part.start, part.stop, stride)
-        nearest = cKDTree(features[part]).query(
-            _features(target.points_ras_mm, target.normals_ras)
+        nearest = cKDTree(shape_features[part]).query(
+            features(target.points_ras_mm, target.normals_ras)
         )[1]
-        nearest_target = trees[bone].query(features[looking])[1]
+        nearest_target = trees[bone].query(shape_features[looking])[1]
+        if len(target.cuts_ras):
+            free = target.depths_mm(state_vertices[looking]) > 0
+            free &= target.depths_mm(target.points_ras_mm[nearest_target]) > EDGE_MM
+            looking, nearest_target = looking[free], nearest_target[free]
         vertices += [nearest + part.start, looking]
         points += [target.points_ras_mm, target.points_ras_mm[nearest_target]]
         point_normals += [target.normals_ras, target.normals_ras[nearest_target]]
@@ -156,20 +167,19 @@ def pairs(
 def search_trees(targets: Mapping[Bone, BoneTarget]) -> dict[Bone, cKDTree]:
     """Search trees of the targets' places and normals, for `step`."""
     return {
-        bone: cKDTree(_features(target.points_ras_mm, target.normals_ras))
+        bone: cKDTree(features(target.points_ras_mm, target.normals_ras))
         for bone, target in targets.items()
     }
 
 
-def _features(points_mm: NDArray, normals: NDArray) -> NDArray:
+def features(points_mm: NDArray, normals: NDArray) -> NDArray:
     """(N, 6) place and normal: near in both is what corresponds, on rims above all."""
     return np.concatenate([points_mm, NORMAL_MM * normals], axis=1)
 
 
 def shape_normals(vertices_mm: NDArray) -> NDArray:
     """(V, 3) unit normals of all bones."""
-    normals = area_normals(vertices_mm, load_shape_model().triangles)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return unit_normals(vertices_mm, load_shape_model().triangles)
 
 
 def step(

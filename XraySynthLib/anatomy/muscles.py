@@ -1,7 +1,7 @@
 """Muscles as chains of tapering tubes between places on the bones, with fat between them.
 
-Places are those of the right side on the mean (mm) and are carried to the subject's bones; the
-courses follow anatomical atlases, the radii make thighs and hips of the usual girth.
+Places are those of the right side on the mean (mm) and are carried to the subject's bones. Courses
+and radii are chosen by eye: where the muscles attach and what girth hips and thighs have.
 """
 
 from itertools import pairwise

@@ -34,8 +34,8 @@ MAX_SCORE, MAX_DRAWN_SCORE = 4.0, 2.5
 MAX_SCORE_NORM = 6.0
 """Root of the sum of the squared scores; 1 person in 100 lies beyond it.
 
-At 6 up to 1% of the vertices lie inside their own bone, mostly the sacrum's, and the sacrum's
-overlap with the ilia is mostly below 1 cm3, at worst 9; at 8 there are 3%, at 12 there are 10%.
+At 6 up to 1.2% of the vertices lie inside their own bone, nearly all the sacrum's (0.4% of typical
+people's); at 8 there are 3%, at 12 there are 10%.
 """
 MEAN_ENDPLATE_DEG = 38.0
 """How far the sacrum's endplate leans forward at no tilt."""

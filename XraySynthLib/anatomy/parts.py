@@ -20,6 +20,8 @@ class Bone(IntEnum):
     RIGHT_FEMUR = 6
 
 
+HEMIPELVES = (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)
+
 _BONES = tuple(Bone)
 # Rows in the order of `Bone`. TotalSegmentator: v2, task "total" (map_to_binary.class_map).
 # MAISI: NV-Generate-CT's label dictionary.

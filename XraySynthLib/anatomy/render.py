@@ -1,24 +1,33 @@
 """A subject's CT: every tissue by the part of each voxel that it covers, then the scanner."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from XraySynthLib.anatomy import trabeculae
 from XraySynthLib.anatomy.bones import bone_layers
 from XraySynthLib.anatomy.extras import add_calcium, add_implants, add_table
-from XraySynthLib.anatomy.grids import Grid, resampled
+from XraySynthLib.anatomy.grids import Box, Grid, resampled
+from XraySynthLib.anatomy.hips import JOINT_SPACE_MM
+from XraySynthLib.anatomy.joints import sacroiliac_gap
 from XraySynthLib.anatomy.muscles import muscle_share
-from XraySynthLib.anatomy.primitives import coverage
+from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import Axes, ball, capsule, coverage
 from XraySynthLib.anatomy.spine import lumbar_spine
 from XraySynthLib.anatomy.subject import COMPACT, Subject
 from XraySynthLib.anatomy.tissues import HU, Label
-from XraySynthLib.anatomy.viscera import viscera_of
+from XraySynthLib.anatomy.viscera import middle_of, viscera_of
 from XraySynthLib.data import Volume
 
 SOFT_SPACING_MM = 3.0
 """Soft tissue is laid out this coarsely, as distances, and interpolated."""
 SKIN_MM = 2.0
+CAPSULE_MM = 1.5
+"""Of a hip joint, beyond the joint space about the head."""
 LOWEST_HU, HIGHEST_HU = -1024.0, 3600.0
 
 
@@ -38,9 +47,13 @@ def render_ct(
         HU and uint8 labels (`tissues.Label`), the pelvis in the middle; i runs to the patient's
         left, j to the back. Same subject, same bytes.
     """
-    grid = subject.grid(shape, spacing_mm)
+    return render_on(subject, subject.grid(shape, spacing_mm))
+
+
+def render_on(subject: Subject, grid: Grid) -> Volume:
+    """As `render_ct`, on any grid: a piece of the body, say."""
     values, labels = _soft_tissue(subject, grid)
-    _add_discs(subject, grid, values)
+    _add_joints(subject, grid, values, labels)
     _add_bones(subject, grid, values, labels)
     add_calcium(subject, grid, values)
     add_implants(subject, grid, values, labels)
@@ -107,13 +120,45 @@ def _abdominal_wall(subject: Subject, fascia: NDArray, coarse: Grid) -> NDArray:
     return (coverage(shell, coarse.spacing_mm) * high * layers * middle).astype(np.float32)
 
 
-def _add_discs(subject: Subject, grid: Grid, values: NDArray) -> None:
-    top_mm = grid.axes_mm()[2].max() + 40
-    for vertebra in lumbar_spine(subject.frames, subject.parameters.lordosis_deg, float(top_mm)):
-        box = grid.box(vertebra.reach())
+def _add_joints(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -> None:
+    """Lay discs, cartilage and what else fills the joints, before the bones."""
+    top_mm = float(grid.axes_mm()[2].max() + 40)
+    fillings: list[tuple[Box | None, Callable[[Axes], NDArray], str]] = [
+        (grid.box(vertebra.reach()), vertebra.disc_distance, "disc")
+        for vertebra in lumbar_spine(subject.frames, subject.parameters, top_mm)
+    ]
+    high, low = (middle_of(subject, name) - (0, 5, 0) for name in ("SPS", "IPS"))
+    fillings.append(
+        (grid.box([high, low], 10), lambda axes: capsule(axes, high, low, (8, 7)), "disc")
+    )
+    for femur in (Bone.LEFT_FEMUR, Bone.RIGHT_FEMUR):
+        center, radius = subject.bones.head(femur)
+        room = radius + JOINT_SPACE_MM + CAPSULE_MM
+        fillings.append(
+            (grid.box([center], room + 3), partial(ball, center=center, radius_mm=room), "joint")
+        )
+    gap, half_mm = sacroiliac_gap(subject.bones)
+    for side in (gap[:, 0] < 0, gap[:, 0] > 0):
+        nearest = _NearestPoint(gap[side], half_mm[side] + 0.5)
+        fillings.append((grid.box(gap[side], 5), nearest, "joint"))
+    for box, distance, hu in fillings:
         if box is not None:
-            share = coverage(vertebra.disc_distance(grid.axes_mm(box)), grid.spacing_mm)
-            values[box] += share * (np.float32(HU["disc"]) - values[box])
+            share = coverage(distance(grid.axes_mm(box)), grid.spacing_mm)
+            values[box] += share * (np.float32(HU[hu]) - values[box])
+            labels[box][share > 0.5] = Label.OTHER_SOFT
+
+
+class _NearestPoint:
+    """Distance to a cloud of balls, mm, right up to a few mm from them."""
+
+    def __init__(self, points: NDArray, radii: NDArray) -> None:
+        self._tree, self._radii = cKDTree(points), np.append(radii, 0)
+
+    def __call__(self, axes: Axes) -> NDArray:
+        x, y, z = np.broadcast_arrays(*axes)
+        points = np.stack([x, y, z], axis=-1)
+        far, nearest = self._tree.query(points, distance_upper_bound=8.0)
+        return np.minimum(far - self._radii[nearest], 8.0).astype(np.float32)
 
 
 def _add_bones(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -> None:
@@ -121,21 +166,18 @@ def _add_bones(subject: Subject, grid: Grid, values: NDArray, labels: NDArray) -
     parameters = subject.parameters
     table = trabeculae.noise_table(np.random.default_rng((parameters.texture_seed, 4)))
     most = np.zeros(grid.shape, np.float32)
-    quality = parameters.bone_quality
-    for layer in bone_layers(subject.frames, parameters.lordosis_deg, quality, table, grid):
+    for layer in bone_layers(subject.frames, parameters, table, grid):
         box, mask = layer.box, layer.mask
+        # Gas stays in its bowel: what bone leaves of a voxel is the bowel's wall.
+        gas = mask & (labels[box] == Label.GAS)
+        gas[mask] &= layer.bone > 0
+        values[box][gas], labels[box][gas] = HU["bowel"], Label.BOWEL
         before = values[box][mask]
         own = layer.cortex_hu * (layer.bone - layer.marrow) + layer.marrow_hu * layer.marrow
         values[box][mask] = before * (1 - layer.bone) + own
-        _write_label(labels[box], most[box], mask, layer.bone, layer.label)
-
-
-def _write_label(labels: NDArray, most: NDArray, mask: NDArray, share: NDArray, label: int) -> None:
-    """Give a voxel to the bone that covers most of it, if that is half or more."""
-    before = most[mask]
-    wins = (share >= 0.5) & (share > before)
-    most[mask] = np.where(wins, share, before)
-    labels[mask] = np.where(wins, np.uint8(label), labels[mask])
+        wins = layer.solid & (layer.bone > most[box][mask])
+        most[box][mask] = np.where(wins, layer.bone, most[box][mask])
+        labels[box][mask] = np.where(wins, np.uint8(layer.label), labels[box][mask])
 
 
 def _scan(subject: Subject, grid: Grid, values: NDArray) -> None:

@@ -16,13 +16,20 @@ CANAL = (
     ((0.0, -87.0, 42.0), 1.5),
 )
 """Points along the canal on the mean, mm, and radii; it is twice as wide as deep."""
-FORAMINA = (
-    ((24.0, -28.0, 69.0), (15.0, -67.0, 85.0), (22.0, -88.0, 80.0), 6.6),
-    ((22.0, -47.0, 55.0), (12.0, -78.0, 64.0), (19.0, -100.0, 60.0), 5.8),
-    ((20.0, -63.0, 40.0), (9.0, -84.0, 46.0), (16.0, -106.0, 43.0), 4.8),
-    ((18.0, -76.0, 25.0), (6.0, -90.0, 29.0), (13.0, -108.0, 27.0), 3.8),
-)
-"""Anterior opening, canal, posterior opening (right side of the mean), mm, and radius in front."""
+ARC_CENTER_MM = (-5.0, 10.0)
+"""y, z of the middle of the arc along which the mean's sacrum bends; its front has radius 78 mm."""
+SEGMENT_DEG = 15.5
+FORAMINA_DEG = tuple(64.0 - n * SEGMENT_DEG for n in range(4))
+"""Where along the arc the foramina are, between the bodies, S1's first."""
+FORAMINA = ((24.0, 20.0, 112.0, 6.6), (22.0, 18.0, 108.0, 6.0), (19.5, 16.0, 102.0, 5.2))
+FORAMINA += ((17.0, 14.0, 95.0, 4.4),)
+"""x in front and behind, radius of the arc behind (right side of the mean), radius in front, mm."""
+FRONT_MM, FUNNEL_MM = 73.0, 16.0
+
+
+def sacral_turn(y: NDArray, z: NDArray) -> NDArray:
+    """Angle along the arc, radians: 0 behind, quarter of a turn above; y, z on the mean, mm."""
+    return np.arctan2(z - ARC_CENTER_MM[1], ARC_CENTER_MM[0] - y)
 
 
 def tunnels_distance(frames: BoneFrames, points_ras_mm: NDArray) -> NDArray:
@@ -41,8 +48,17 @@ def tunnels_distance(frames: BoneFrames, points_ras_mm: NDArray) -> NDArray:
     for (start, first_mm), (end, second_mm) in pairwise(CANAL):
         distance = np.minimum(distance, capsule(flat, start, end, (first_mm, second_mm)))
     sides: Axes = (np.abs(x), y, z)
-    for front, canal, back, radius_mm in FORAMINA:
-        tunnel = capsule(sides, front, canal, (radius_mm, 0.62 * radius_mm))
-        rear = capsule(sides, canal, back, (0.62 * radius_mm, 0.5 * radius_mm))
-        distance = smooth_min(distance, np.minimum(tunnel, rear), 2.0)
+    for turn_deg, (front_x, back_x, back_mm, radius_mm) in zip(FORAMINA_DEG, FORAMINA, strict=True):
+        turn = np.deg2rad(turn_deg)
+        front, back = (
+            (side, ARC_CENTER_MM[0] - far * np.cos(turn), ARC_CENTER_MM[1] + far * np.sin(turn))
+            for side, far in ((front_x, FRONT_MM), (back_x, back_mm))
+        )
+        front, back = np.array(front), np.array(back)
+        neck = front + (back - front) * FUNNEL_MM / np.linalg.norm(back - front)
+        for start, end, radii in (
+            (front, neck, (1.25 * radius_mm, 0.6 * radius_mm)),
+            (neck, back, (0.6 * radius_mm, 0.5 * radius_mm)),
+        ):
+            distance = smooth_min(distance, capsule(sides, start, end, radii), 3.0)
     return distance

@@ -47,7 +47,7 @@ class Subject:
 
     @cached_property
     def envelope(self) -> Envelope:
-        """Its outline, which holds all bones."""
+        """Its outline; it holds all bones."""
         outline = envelope_of(self.bones, self.parameters)
         return enclosing(outline, self.frames, self.parameters)
 

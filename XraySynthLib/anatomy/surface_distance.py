@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from XraySynthLib.anatomy.grids import Box, Grid
-from XraySynthLib.anatomy.surfaces import area_normals
+from XraySynthLib.anatomy.surfaces import unit_normals
 from XraySynthLib.anatomy.voxels import inside_surface
 from XraySynthLib.geometry.transforms import translation
 
@@ -27,8 +27,7 @@ def refined(vertices_mm: NDArray, triangles: NDArray, values: NDArray) -> tuple[
     Returns:
         (V', 3) vertices, (4 T, 3) triangles, (V', C) values.
     """
-    normals = area_normals(vertices_mm, triangles)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    normals = unit_normals(vertices_mm, triangles)
     edges = np.sort(
         np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     )
@@ -100,8 +99,7 @@ def surface_band(
     points = _points(grid, box, mask)
     if len(points) == 0:
         return None
-    normals = area_normals(vertices, triangles)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    normals = unit_normals(vertices, triangles)
     far, nearest = cKDTree(vertices).query(points, workers=1)
     along = np.einsum("ij,ij->i", points - vertices[nearest], normals[nearest])
     aside = np.sqrt(np.maximum(far**2 - along**2, 0))

@@ -16,6 +16,12 @@ def area_normals(vertices_mm: NDArray, triangles: NDArray) -> NDArray:
     return normals
 
 
+def unit_normals(vertices_mm: NDArray, triangles: NDArray) -> NDArray:
+    """(V, 3) outward normals of length 1; 0 where a vertex has no area around it."""
+    normals = area_normals(vertices_mm, triangles)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+
+
 def enclosed_volume_mm3(vertices_mm: NDArray, triangles: NDArray) -> float:
     """Volume inside a closed surface (divergence theorem); negative if it is inside out."""
     a, b, c = (vertices_mm[triangles[:, corner]] for corner in range(3))

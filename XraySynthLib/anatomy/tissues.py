@@ -4,6 +4,13 @@ What they lie within: fat -106..-79 HU (mean -94, Framingham), muscle 48 +- 5.5,
 deviations (psoas, Lawlor et al. 2022), blood 39-50 (aorta without anaemia, Sci Rep 2022, 12), urine
 0-32 (Int Urol Nephrol 2018). `Testing/benchmark/published_ranges.csv` has the sources, and says
 which values are textbook ones.
+
+A label names what fills over half of a voxel, but for plates of hip bone thinner than a voxel:
+there a third may do, so that the label has no holes. At 2.5 mm the skin, 2 mm thick, shares its
+voxels with air and fat (median near -90 HU), and the rims of gas reach -460 HU.
+
+Metal stands for what a voxel would read without the scanner's limit (titanium far more), so that
+voxels it fills by 0.6 saturate; `render_ct` cuts at what scanners store.
 """
 
 from enum import IntEnum
@@ -44,6 +51,7 @@ HU = {
     "urine": 8.0,
     "blood": 45.0,
     "disc": 80.0,
+    "joint": 55.0,
     "plaque": 650.0,
-    "metal": 3500.0,
+    "metal": 5000.0,
 }

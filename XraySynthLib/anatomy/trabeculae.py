@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from XraySynthLib.anatomy.parts import Bone
+from XraySynthLib.anatomy.primitives import ramp
+from XraySynthLib.anatomy.sacrum import FORAMINA_DEG, SEGMENT_DEG, sacral_turn
 from XraySynthLib.anatomy.shape_model import load_shape_model
 
 NOISE_SIZE = 64
@@ -32,9 +34,9 @@ def _bell(values: NDArray, middle: float, width: float) -> NDArray:
     return np.exp(-(((values - middle) / width) ** 2))
 
 
-def _step(values: NDArray, low: float, high: float) -> NDArray:
-    share = np.clip((values - low) / (high - low), 0, 1)
-    return share * share * (3 - 2 * share)
+def _streaks(table: NDArray, across: NDArray, along: NDArray, depth: NDArray) -> NDArray:
+    """Plates seen edge on in AP views: fine across the load's lines, long along, deep; mm."""
+    return grain(table, (across / 2.1, along / 16, depth / 14))
 
 
 def femur_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
@@ -48,56 +50,67 @@ def femur_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
     left = bone is Bone.LEFT_FEMUR
     x, y, z = (mean_points - load_shape_model().mean.head(bone)[0]).T
     out = -x if left else x
-    # Compressive group: fans up from the calcar, at (22, -55), into the head.
+    # Principal compressive group: fans up from the calcar, at (26, -75), into the head.
     angle = np.arctan2(out - 26, z + 75)
     climb = np.hypot(out - 26, z + 75)
-    compressive = _bell(angle, -0.34, 0.36) * _step(climb, 18, 45)
-    # Tensile group: arcs from the lateral cortex over the neck into the head's lower half.
+    compressive = _bell(angle, -0.30, 0.26) * ramp(climb, 18, 45)
+    # Principal tensile group: arcs from the lateral cortex over the neck into the lower head.
     arc = np.hypot(out - 12, z + 62)
-    tensile = _bell(arc, 55, 9) * _step(z, -65, -35)
-    base = -10 + 230 * compressive + 130 * tensile
-    base += 90 * (1 - _step(np.sqrt(out**2 + y**2 + z**2), 15, 27))
-    base += 40 * _bell(out, 62, 14) * _step(z, -40, -15)  # trochanter
-    base -= 60 * _bell(out, 32, 8) * _bell(z, -22, 9)  # Ward's triangle
-    base = np.where(z < -70, base * _step(z, -105, -70) - 30 * (1 - _step(z, -105, -70)), base)
-    fan = grain(table, (angle * 26, climb / 14, y / 3.0))
-    arcs = grain(table, (arc / 1.7, np.arctan2(z + 62, out - 12) * 3, y / 3.0 + 20))
-    lines = (compressive * fan + tensile * arcs) * 75
-    return base + lines + 42 * grain(table, (out / 1.6, y / 1.6, z / 2.2))
-
-
-def _pelvic_lines(mean_points: NDArray, table: NDArray) -> NDArray:
-    """Grain along arcs from the sacroiliac joint to the acetabulum's roof and up the wing."""
-    x, y, z = np.abs(mean_points[:, 0]), mean_points[:, 1], mean_points[:, 2]
-    arc = np.hypot(y + 75, z + 10)
-    return grain(table, (arc / 2.0, np.arctan2(z + 10, y + 75) * 6, x / 2.5))
+    turn = np.arctan2(z + 62, out - 12)
+    tensile = _bell(arc, 54, 8) * ramp(z, -65, -35)
+    # Secondary compressive group: from the lesser trochanter up to the greater.
+    rise = 0.8 * (out - 30) - 0.6 * (z + 40)
+    secondary = _bell(rise, 2, 9) * ramp(out, 18, 34) * ramp(z, -70, -50) * (out < 64)
+    base = -35 + 300 * compressive + 200 * tensile + 60 * secondary
+    base += 60 * (1 - ramp(np.sqrt(out**2 + y**2 + z**2), 15, 27))
+    base += 50 * _bell(out, 62, 12) * ramp(z, -40, -15)  # trochanter
+    base -= 70 * _bell(out, 33, 9) * _bell(z, -28, 10)  # Ward's triangle
+    shaft = 1 - ramp(z, -105, -70)
+    base = base * (1 - shaft) - 40 * shaft
+    fan = _streaks(table, 68 * angle, climb, y)
+    arcs = _streaks(table, arc, 50 * turn, y + 90)
+    crossing = _streaks(table, rise, 0.6 * out + 0.8 * z, y + 180)
+    lines = 150 * compressive * fan + 110 * tensile * arcs + 45 * secondary * crossing
+    return base + lines * (1 - shaft) + 42 * grain(table, (out / 1.6, y / 1.6, z / 2.2))
 
 
 def hemipelvis_hu(mean_points: NDArray, bone: Bone, table: NDArray) -> NDArray:
-    """(N,) HU inside a hemipelvis: densest over the roof and along the arcuate line."""
+    """(N,) HU inside a hemipelvis: densest over the roof, where the load's lines gather.
+
+    The lines fan from the roof up to crest and sacroiliac joint and down to the ischium.
+    """
     center = load_shape_model().mean.head(
         Bone.LEFT_FEMUR if bone is Bone.LEFT_HEMIPELVIS else Bone.RIGHT_FEMUR
     )[0]
-    offsets = mean_points - center
-    roof = _bell(np.linalg.norm(offsets, axis=1), 30, 12) * _step(offsets[:, 2], -5, 20)
+    x, y, z = (mean_points - center).T
+    out = x if bone is Bone.RIGHT_HEMIPELVIS else -x
+    far = np.hypot(out, z)
+    roof = _bell(np.sqrt(x * x + y * y + z * z), 28, 13) * ramp(z, 2, 22)
     joint = np.exp(-(((mean_points - [0, -55, 70]) * [0, 1, 1]) ** 2).sum(1) / 2 / 24**2)
-    lines = _pelvic_lines(mean_points, table)
-    base = 60 + 230 * roof + 110 * joint
-    return base + (55 + 45 * roof) * lines + 48 * grain(table, tuple(mean_points.T / 1.7))
+    above, below = ramp(z, 5, 25), 1 - ramp(z, -35, -15)
+    line = _streaks(table, 46 * np.arctan2(out + 0.25 * y, z), 0.6 * far, y)
+    base = 45 + 290 * roof + 120 * joint
+    return (
+        base
+        + (75 * above + 45 * below + 45 * roof) * line
+        + 48 * grain(table, tuple(mean_points.T / 1.7))
+    )
 
 
 def sacrum_hu(mean_points: NDArray, table: NDArray) -> NDArray:
-    """(N,) HU inside the sacrum: bodies denser than the wings."""
+    """(N,) HU inside the sacrum: bodies denser than the wings, dense where they have fused."""
     x, y, z = mean_points.T
-    body = _bell(x, 0, 26) * _step(z, 20, 70)
-    segments = 40 * _bell(np.mod(z - 0.5 * y - 14, 31), 15.5, 4) * _bell(x, 0, 22)
-    base = 25 + 130 * body + segments * (z < 85)
+    body = _bell(x, 0, 26) * ramp(z, 20, 70)
+    level_deg = np.rad2deg(sacral_turn(y, z)) - FORAMINA_DEG[0]
+    seam_deg = np.mod(level_deg + SEGMENT_DEG / 2, SEGMENT_DEG) - SEGMENT_DEG / 2
+    seams = 260 * _bell(seam_deg, 0, 1.5) * _bell(x, 0, 17) * (level_deg < SEGMENT_DEG / 2)
     upright = grain(table, (x / 1.9, y / 1.9, z / 4))
-    return base + 42 * upright + 28 * _pelvic_lines(mean_points, table)
+    wings = _streaks(table, 0.6 * np.abs(x) + 0.8 * z, 0.8 * np.abs(x) - 0.6 * z, y)
+    return 20 + 140 * body + seams + 45 * upright + 75 * (1 - body) * wings
 
 
 def vertebra_hu(local: NDArray, table: NDArray, offset: float) -> NDArray:
     """(N,) HU inside a vertebra, its grain upright; `local` (N, 3) right, forward, up, mm."""
     x, y, z = local.T
     upright = grain(table, (x / 1.9 + offset, y / 1.9, z / 9 + offset))
-    return 150 + 48 * upright + 25 * _step(np.abs(z), 6, 13)
+    return 150 + 48 * upright + 25 * ramp(np.abs(z), 6, 13)

@@ -5,19 +5,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.interpolate import PchipInterpolator
+from scipy.spatial import cKDTree
 
 from XraySynthLib.anatomy.grids import Grid
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.primitives import Axes, ball, capsule, ellipsoid, smooth_max
+from XraySynthLib.anatomy.spine import Vertebra, lumbar_spine
 from XraySynthLib.anatomy.subject import Subject
+from XraySynthLib.anatomy.surfaces import unit_normals
+from XraySynthLib.data.pelvis import LANDMARK_NAMES
 
 FAR = np.float32(60)
 WALL_MM = 2.5
-STOOL_HU = 130.0  # what bubbles take from stool; they are finer than the grid
+STOOL_HU = 200.0  # what bubbles take from stool; they are finer than the grid
 
 
 def _beside(point: NDArray, right: float, forward: float, up: float) -> NDArray:
     return point + np.array([right, forward, up])
+
+
+def middle_of(subject: Subject, name: str) -> NDArray:
+    """(3,) midway between a landmark's two sides, RAS, mm."""
+    sides = [LANDMARK_NAMES.index(f"{name}-{side}") for side in "lr"]
+    return subject.landmarks.points_ras_mm[sides].mean(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +83,12 @@ def viscera_of(subject: Subject, fascia_mm: NDArray, grid: Grid) -> Viscera:
     contents -= np.float32(STOOL_HU) * stool * np.clip(bubbles / bubbles.std(), 0, 2) ** 2
     bladder = _bladder(subject, axes)
     vessels = np.full(grid.shape, FAR)
-    for start, end, radii in vessel_pieces(subject):
-        box = grid.box([start, end], radii[0] + 6)
+    for piece in vessel_pieces(subject):
+        box = grid.box([piece.start, piece.end], max(piece.radii) + 6)
         if box is not None:
-            piece = capsule(grid.axes_mm(box), start, end, radii)
-            vessels[box] = np.minimum(vessels[box], piece)
-    bowel = np.maximum(bowel, -bladder)
+            tube = capsule(grid.axes_mm(box), piece.start, piece.end, piece.radii)
+            vessels[box] = np.minimum(vessels[box], tube)
+    bowel = np.maximum(bowel, np.maximum(-bladder, -vessels))
     gas = np.maximum(np.maximum(gas, bowel + WALL_MM), cavity + WALL_MM)
     bowel = np.maximum(bowel, cavity)
     return Viscera(cavity, bladder, bowel, gas, contents, _soft(subject, axes), vessels)
@@ -100,7 +111,7 @@ def _cavity(subject: Subject, axes: Axes, fascia_mm: NDArray) -> NDArray:
 
 
 def _bladder(subject: Subject, axes: Axes) -> NDArray:
-    pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
+    pubis = middle_of(subject, "SPS")
     size = (max(subject.parameters.bladder_ml, 8) / 4.19 * 1000) ** (1 / 3)
     radii = np.array([1.15, 0.95, 0.92]) * size
     center = _beside(pubis, 0, -14 - 0.85 * radii[1], 2 + 0.8 * radii[2])
@@ -109,7 +120,7 @@ def _bladder(subject: Subject, axes: Axes) -> NDArray:
 
 def _soft(subject: Subject, axes: Axes) -> NDArray:
     """Uterus or prostate, the pelvic floor, the root of the genitals."""
-    pubis = 0.5 * (subject.landmarks.points_ras_mm[8] + subject.landmarks.points_ras_mm[9])
+    pubis = middle_of(subject, "SPS")
     floor = ellipsoid(axes, _beside(pubis, 0, -45, -22), (42, 42, 13))
     if subject.parameters.sex == "female":
         organ = ellipsoid(axes, _beside(pubis, 4, -62, 44), (24, 20, 34))
@@ -120,31 +131,86 @@ def _soft(subject: Subject, axes: Axes) -> NDArray:
     return np.minimum(floor, organ)
 
 
-def vessel_pieces(subject: Subject) -> list[tuple[NDArray, NDArray, tuple[float, float]]]:
-    """Aorta, cava, iliac and femoral vessels: start, end, RAS mm, and radii, mm."""
-    frames, pieces = subject.frames, []
-    fork = frames.place(Bone.SACRUM, (0.0, 22.0, 132.0))
-    pieces.append((_beside(fork, -8, 0, 220), _beside(fork, -8, 0, 0), (9.0, 8.5)))
-    pieces.append((_beside(fork, 14, -4, 220), _beside(fork, 12, -4, -8), (10.5, 10.5)))
+@dataclass(frozen=True, eq=False)
+class VesselPiece:
+    """A tapering tube: (3,) start and end, RAS, mm, both radii, mm, and what flows in it."""
+
+    start: NDArray
+    end: NDArray
+    radii: tuple[float, float]
+    artery: bool
+
+
+OFF_BONE_MM, STEP_MM = 2.0, 8.0
+
+
+def vessel_pieces(subject: Subject) -> list[VesselPiece]:
+    """Aorta and cava along the front of the spine, iliac and femoral vessels beside the bones."""
+    spine = list(lumbar_spine(subject.frames, subject.parameters, subject.envelope.crest_mm + 330))
+    off_bone = _BonesAround(subject, spine)
+
+    def before(vertebra: Vertebra, right: float, up: float, radius: float) -> NDArray:
+        ahead = vertebra.half_mm[1] + radius + OFF_BONE_MM
+        return vertebra.center_ras_mm + np.array([right, ahead, up]) @ vertebra.rows
+
+    aorta = [before(v, -9, 0, 9.0) for v in reversed(spine[1:])]
+    fork = before(spine[1], -5, -11, 8.0)
+    cava = [before(v, 13, 0, 10.5) for v in reversed(spine[1:])]
+    joined = before(spine[0], 10, 8, 9.0)
+    courses = [([*aorta, fork], (9.0, 8.5), True), ([*cava, joined], (10.5, 10.0), False)]
     for side, hip in ((-1, Bone.LEFT_HEMIPELVIS), (1, Bone.RIGHT_HEMIPELVIS)):
-        course = [
-            _beside(fork, -8 if side < 0 else -4, 0, 0),
-            frames.place(hip, (side * 42, -8, 92)),
-            frames.place(hip, (side * 62, 22, 52)),
-            frames.place(hip, (side * 76, 46, 12)),
-            frames.place(hip, (side * 84, 52, -40)),
-            frames.place(hip, (side * 76, 40, -150)),
+        down = [
+            subject.frames.place(hip, (side * x, y, z))
+            for x, y, z in ((42, -8, 92), (62, 22, 52), (76, 46, 12), (84, 52, -40), (76, 40, -150))
         ]
-        radii = (6.0, 5.5, 5.0, 4.6, 4.2, 3.6)
-        for n in range(len(course) - 1):
-            pieces.append((course[n], course[n + 1], (radii[n], radii[n + 1])))
-            vein = np.array([side * -10.0, -7.0, 0.0])
-            pieces.append((course[n] + vein, course[n + 1] + vein, (6.5, 6.0)))
+        courses.append(([fork, *down], (6.0, 3.8), True))
+        beside = [point + np.array([side * -10.0, -7.0, 0.0]) for point in down]
+        courses.append(([joined, *beside], (6.5, 6.0), False))
+    pieces = []
+    for course, radii, artery in courses:
+        points = off_bone.moved(_subdivided(np.array(course)), max(radii))
+        sizes = np.linspace(*radii, len(points))
+        for n in range(len(points) - 1):
+            ends = float(sizes[n]), float(sizes[n + 1])
+            pieces.append(VesselPiece(points[n], points[n + 1], ends, artery))
     return pieces
 
 
+def _subdivided(course: NDArray) -> NDArray:
+    """Points along a course, its corners rounded, some `STEP_MM` apart."""
+    length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(course, axis=0), axis=1))]
+    places = np.linspace(0, length[-1], max(int(length[-1] / STEP_MM), 2))
+    return PchipInterpolator(length, course)(places)
+
+
+class _BonesAround:
+    """Keeps tubes off the vertebrae and the bones of the model."""
+
+    def __init__(self, subject: Subject, spine: list[Vertebra]) -> None:
+        self._spine = spine
+        bones = (Bone.SACRUM, Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS)
+        surfaces = [subject.bones.surface(bone) for bone in bones]
+        self._tree = cKDTree(np.concatenate([vertices for vertices, _ in surfaces]))
+        self._normals = np.concatenate([unit_normals(*surface) for surface in surfaces])
+
+    def moved(self, points: NDArray, radius: float) -> NDArray:
+        """(N, 3) the points, pushed until a tube about them clears the bones."""
+        points, room = points.copy(), radius + OFF_BONE_MM
+        for _ in range(6):
+            for vertebra in self._spine:
+                axes = tuple(points.T.astype(np.float32))
+                apart = np.minimum(vertebra.distance(axes), vertebra.disc_distance(axes))
+                points += np.maximum(room - apart, 0)[:, None] * vertebra.rows[1]
+            far, nearest = self._tree.query(points)
+            normals = self._normals[nearest]
+            depth = np.einsum("ij,ij->i", points - self._tree.data[nearest], normals)
+            apart = np.where(depth < 0, -far, far)
+            points += np.where(far < 25, np.maximum(room - apart, 0), 0)[:, None] * normals
+        return points
+
+
 def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
-    """Rectum, sigmoid, descending and ascending colon, caecum, loops of small bowel."""
+    """Rectum and colon from the sigmoid to the caecum; loops of small bowel."""
     frames, gassy = subject.frames, subject.parameters.bowel_gas
     crest = subject.envelope.crest_mm
     front = float(
@@ -153,6 +219,16 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
     rectum = frames.place(
         Bone.SACRUM, [(0, -20, -48), (0, -55, -20), (2, -72, 8), (-6, -68, 35), (-20, -48, 55)]
     )
+    sag = rng.uniform(-25, 60)
+    transverse = np.array(
+        [
+            [98, front - 45, crest + 95],
+            [60, front - 22, crest + 45 + sag / 2],
+            [rng.uniform(-20, 20), front - 16, crest + sag],
+            [-60, front - 22, crest + 60 + sag / 2],
+            [-102, front - 50, crest + 125],
+        ]
+    )
     sigmoid = np.array([[-42, -15, 72], [-20, 10, 84], [-55, 18, 92], [-88, 0, crest - 30]])
     descending = np.array([[-98, -22, crest], [-104, -30, crest + 60], [-106, -30, crest + 180]])
     ascending = np.array(
@@ -160,9 +236,10 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
     )
     pouches: list[Pouch] = []
     for course, radius, share in (
-        (np.concatenate([rectum, sigmoid]), 13.0, 0.8),
+        (np.concatenate([rectum, sigmoid]), 14.0, 0.8),
         (descending, 15.0, 0.6),
         (ascending, 23.0, 1.0),
+        (transverse, 19.0, 1.1),
     ):
         pouches += _colon(course, radius, gassy * share, rng)
     for _ in range(46):
@@ -174,19 +251,19 @@ def _pouches(subject: Subject, rng: np.random.Generator) -> list[Pouch]:
 
 
 def _colon(course: NDArray, radius: float, gassy: float, rng: np.random.Generator) -> list[Pouch]:
-    """Haustra, one beside the other, along a course; gas comes in stretches."""
+    """Haustra along a winding course, folds between them; gas and stool come in stretches."""
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(course, axis=0), axis=1))]
-    places = np.arange(0, length[-1], 0.95 * radius)
-    wave, stool = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.3)
-    pouches = []
-    for place in places:
+    wave, stool = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.2, 1.3)
+    pouches, place = [], 0.0
+    while place < length[-1]:
+        fill = 0.5 + 0.5 * np.sin(place / 38 + wave[0]) + rng.normal(0, 0.08)
+        size = radius * rng.uniform(0.85, 1.15) * (0.7 + 0.55 * fill * gassy)
         center = np.array([np.interp(place, length, column) for column in course.T])
-        center += rng.normal(0, 2.0, 3)
-        fill = 0.5 + 0.5 * np.sin(place / 34 + wave) + rng.normal(0, 0.2)
-        size = radius * rng.uniform(0.85, 1.15) * (0.75 + 0.5 * fill * gassy)
-        level = center[1] + size * (1.3 - 2.6 * gassy * max(fill, 0) - (0.1 if gassy else -1))
-        radii, hu = size * rng.uniform(0.9, 1.1, 3), rng.uniform(10, 60)
+        center += 0.3 * radius * np.sin(place / (2.2 * radius) + wave) + rng.normal(0, 1.5, 3)
+        level = center[1] + radius * (1.3 - 2.8 * gassy * max(fill, 0) - (0.1 if gassy else -1))
+        radii, hu = size * rng.uniform(0.85, 1.15, 3), rng.uniform(10, 60)
         pouches.append(Pouch(center, radii, level, hu, float(np.clip(stool - 0.4 * fill, 0, 1))))
+        place += size * rng.uniform(1.0, 1.35)
     return pouches
 
 

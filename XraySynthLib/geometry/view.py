@@ -146,6 +146,41 @@ class View:
         new = replace(old, principal_point_px=[columns - 1, rows - 1] - old.principal_point_px)
         return View(self.ras_from_camera @ rotation("z", 180), new)
 
+    def image_similarity(self, moved_px_from_px: NDArray) -> "View":
+        """The view of the image turned, scaled and shifted in its plane: both or neither.
+
+        A turn is a roll of the camera, a scale another pixel spacing, a shift another principal
+        point: the view stays exact and the image keeps its shape.
+
+        Args:
+            moved_px_from_px: (3, 3) last row 0 0 1; to (column, row, 1) from (column, row, 1).
+
+        Raises:
+            ValueError: If it shears or mirrors on the detector, or scales its axes differently.
+        """
+        old = self.intrinsics
+        matrix = np.asarray(moved_px_from_px, dtype=np.float64)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+            raise ValueError(f"moved_px_from_px must be (3, 3) and finite, got {matrix.tolist()}.")
+        mm_from_px = np.diag(old.pixel_spacing_mm)  # where pixels are oblong, a turn shears them
+        on_detector = mm_from_px @ matrix[:2, :2] @ np.linalg.inv(mm_from_px)
+        (cosine, minus_sine), (sine, other_cosine) = on_detector
+        scale = float(np.hypot(cosine, sine))
+        error = max(abs(cosine - other_cosine), abs(sine + minus_sine))
+        if not (scale > 0 and error <= 1e-6 * scale and np.allclose(matrix[2], [0, 0, 1])):
+            raise ValueError(
+                "moved_px_from_px must turn, scale and shift the detector's plane, "
+                f"got {matrix.tolist()}."
+            )
+        angle_deg = np.rad2deg(np.arctan2(sine, cosine))  # from columns toward rows
+        roll_deg = -angle_deg if old.mirrored else angle_deg
+        new = replace(
+            old,
+            pixel_spacing_mm=old.pixel_spacing_mm / scale,
+            principal_point_px=matrix[:2, :2] @ old.principal_point_px + matrix[:2, 2],
+        )
+        return View(self.ras_from_camera @ rotation("z", -roll_deg), new)
+
     def to_dict(self) -> dict[str, Any]:
         """The view as JSON types, with the field names of the documentation."""
         return {

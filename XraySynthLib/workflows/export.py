@@ -65,6 +65,10 @@ RANGE_OPTIONS = (
     "kvp",
     "collimated_share",
 )
+DEFAULT_SHAPE_PX, DEFAULT_SHAPES_PX = (512, 512), {"synthex": (360, 360)}
+SYNTHEX_PX = 384
+"""Side of its network's images, which it pads smaller ones to."""
+DETECTOR_MM = 1536 * 0.194
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 MAX_IMAGES = 100_000_000
 
@@ -90,8 +94,9 @@ class ExportConfig(VerbConfig):
         kvp: Tube voltages instead, each as likely.
         collimated_share: Share of images with a collimated field instead.
         source_to_detector_mm: Distance from the source to the detector.
-        shape_px: Rows, columns.
-        pixel_spacing_mm: Pixel size on the detector: column, row.
+        shape_px: Rows, columns; by default 512 x 512, for synthex 360 x 360.
+        pixel_spacing_mm: Pixel size on the detector: column, row; by default that of a detector
+            298 mm wide.
         quantity: What the images are; by default what the format is used with.
         detail: Fine detail added to display images, as a console does; 0 for none.
         masks: Whether masks of the labels go with the images.
@@ -117,8 +122,8 @@ class ExportConfig(VerbConfig):
     kvp: tuple[int, ...] | None = None
     collimated_share: float | None = None
     source_to_detector_mm: float = 1020.0
-    shape_px: tuple[int, int] = (512, 512)
-    pixel_spacing_mm: tuple[float, float] = (0.582, 0.582)
+    shape_px: tuple[int, int] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
     quantity: Literal["line-integral", "transmission", "display"] | None = None
     detail: float = 0.5
     masks: bool = True
@@ -243,13 +248,17 @@ def _recipe(config: ExportConfig) -> Recipe:
         raise UsageError("--label-values needs --masks.")
     if values is None:
         values = tuple(BONE_NAMES)
+    shape_px = config.shape_px or DEFAULT_SHAPES_PX.get(config.format, DEFAULT_SHAPE_PX)
+    if config.format == "synthex" and not shape_px[0] == shape_px[1] < SYNTHEX_PX:
+        raise UsageError(f"SyntheX takes square images of less than {SYNTHEX_PX} pixels a side.")
+    spacing_mm = config.pixel_spacing_mm or (DETECTOR_MM / max(shape_px[1], 1),) * 2
     try:
         return Recipe(
             ranges=replace(ACQUISITION_PRESETS[config.poses], **changes),
             intrinsics=Intrinsics(
                 source_to_detector_mm=config.source_to_detector_mm,
-                pixel_spacing_mm=np.array(config.pixel_spacing_mm),
-                shape_px=config.shape_px,
+                pixel_spacing_mm=np.array(spacing_mm),
+                shape_px=shape_px,
             ),
             quantity=quantity,
             detail=config.detail,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from XraySynthLib.data import ImageLandmarkSet, Xray
 from XraySynthLib.data.formats import atomic_path
@@ -15,16 +16,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LANDMARK_COLOR = "#ffb000"
+FOUND_COLOR = "#ff3b6b"
 LETTER_COLOR = "#7fd4ff"
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One picture of a sheet: a DISPLAY image, its landmarks and what to write above it."""
+    """One picture of a sheet: a DISPLAY image, its landmarks and what to write above it.
+
+    With `found`, what a detector found is drawn too, each pair joined by a
+    line, and only landmarks that it missed are named.
+    """
 
     xray: Xray
     landmarks: ImageLandmarkSet
     title: str
+    found: ImageLandmarkSet | None = None
 
 
 def side_letters(view: View) -> tuple[str, str, str, str]:
@@ -58,8 +65,10 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
     seen = panel.landmarks.visible
     points = panel.landmarks.points_px[seen]
     axes.plot(*points.T, "o", mfc="none", mec=LANDMARK_COLOR, ms=5, mew=1)
-    names = [name for name, visible in zip(panel.landmarks.names, seen, strict=True) if visible]
-    for name, (column, row) in zip(names, points, strict=True):
+    if panel.found is not None:
+        seen = seen & _draw_found(axes, panel.landmarks, panel.found, max(rows, columns))
+    for number in np.flatnonzero(seen):
+        name, (column, row) = panel.landmarks.names[number], panel.landmarks.points_px[number]
         axes.annotate(
             name,
             (column, row),
@@ -89,6 +98,25 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
     axes.set_ylim(rows - 0.5, -0.5)
     axes.set_title(panel.title, fontsize=8, color="white", pad=3)
     axes.set_axis_off()
+
+
+def _draw_found(
+    axes: "Axes", landmarks: ImageLandmarkSet, found: ImageLandmarkSet, side_px: int
+) -> NDArray:
+    """Draw crosses where landmarks were found, and lines from where they are.
+
+    Returns:
+        (N,) bool, landmarks worth naming: not found, or more than a fiftieth of the image off.
+    """
+    axes.plot(*found.points_px[found.visible].T, "x", color=FOUND_COLOR, ms=5, mew=1)
+    odd = np.ones(len(landmarks.names), bool)
+    for number, name in enumerate(landmarks.names):
+        other = found.names.index(name) if name in found.names else -1
+        if other >= 0 and landmarks.visible[number] and found.visible[other]:
+            ends = np.stack([landmarks.points_px[number], found.points_px[other]])
+            axes.plot(*ends.T, "-", color=FOUND_COLOR, lw=0.8)
+            odd[number] = np.hypot(*(ends[1] - ends[0])) > 0.02 * side_px
+    return odd
 
 
 def write_sheet(panels: Sequence[Panel], n_columns: int, path: Path, dpi: int = 130) -> None:

@@ -18,8 +18,13 @@ from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.whole_folders import remove_if_unused, whole_folder
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
-PRESETS = {"compact": COMPACT, "full": ((256, 256, 256), 1.25)}
-"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis."""
+PRESETS = {
+    "compact": COMPACT,
+    "full": ((256, 256, 256), 1.25),
+    "wide": ((240, 128, 176), 2.5),
+    "wide-full": ((480, 256, 352), 1.25),
+}
+"""Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; wide, 440 x 320 x 600 mm."""
 MAX_COUNT = 100_000
 MODEL_NAME = "musculoskeletal-models"
 """The people of the shape model are called by it and their number."""
@@ -43,14 +48,15 @@ class GenerateConfig(VerbConfig):
         output: Folder to write to.
         count: How many subjects.
         backend: How CTs are made. rendered: from the shape model, without a network.
-        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm.
+        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. wide and
+            wide-full: the same voxels over 440 x 320 x 600 mm, for tilted and lateral views.
         workers: Processes; 0 for one a processor.
     """
 
     output: Path
     count: int = 1
     backend: Literal["rendered"] = "rendered"
-    preset: Literal["compact", "full"] = "compact"
+    preset: Literal["compact", "full", "wide", "wide-full"] = "compact"
     workers: int = 0
 
 

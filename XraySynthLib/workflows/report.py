@@ -38,6 +38,11 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>\n"
 
 
+def heading(text: str) -> str:
+    """A heading below the page's."""
+    return f"<h2>{escape(text)}</h2>\n"
+
+
 def write_page(title: str, parts: Sequence[str], path: Path) -> None:
     """Write the page."""
     page = (

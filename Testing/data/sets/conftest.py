@@ -41,7 +41,9 @@ def make_sample(index: int, subject: str = "subject-a", quantity=Quantity.LINE_I
     )
 
 
-def make_description(layout: str, n_images: int = 3, part_size: int = 2) -> SetDescription:
+def make_description(
+    layout: str, n_images: int = 3, part_size: int = 2, options=None
+) -> SetDescription:
     return SetDescription(
         layout=layout,
         subjects=(SetSubject("subject-a", "train"), SetSubject("subject-b", "test")),
@@ -49,6 +51,7 @@ def make_description(layout: str, n_images: int = 3, part_size: int = 2) -> SetD
         part_size=part_size,
         landmark_names=LANDMARK_NAMES,
         mask_names=tuple(BONE_NAMES.values()),
+        options=options or {},
     )
 
 
@@ -67,14 +70,15 @@ def write_set(tmp_path) -> Callable:
     """Write a set of 2 subjects x 3 images in a layout; returns its folder and its samples."""
     from XraySynthLib.data.formats.sample_files import sample_to_record
     from XraySynthLib.data.sets import layout_module
-    from XraySynthLib.data.sets.description import SET_NAME
+    from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME
     from XraySynthLib.data.sets.parts import write_part_record
 
-    def write(layout: str, quantity=None, folder=None):
+    def write(layout: str, quantity=None, folder=None, options=None):
         module = layout_module(layout)
-        description = make_description(layout)
+        description = make_description(layout, options=options)
         folder = folder or tmp_path / layout
         (folder / "parts").mkdir(parents=True)
+        description.write(folder / UNFINISHED_NAME)
         quantity = quantity or module.QUANTITIES[0]
         everything = []
         for part in description.parts:
@@ -84,6 +88,7 @@ def write_set(tmp_path) -> Callable:
             everything += samples
         module.assemble(folder, description)
         description.write(folder / SET_NAME)
+        (folder / UNFINISHED_NAME).unlink()
         return folder, everything
 
     return write

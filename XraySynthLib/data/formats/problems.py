@@ -2,6 +2,7 @@
 
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ DECODER_ERRORS = (
     ValueError,
     struct.error,
     tarfile.TarError,
+    zipfile.BadZipFile,
     zlib.error,
 )
 """What SimpleITK, pydicom, Pillow, gzip and json raise on damaged bytes; Pillow reports a bad PNG

@@ -8,9 +8,7 @@
 One group a subject, in the set's order: 01, 02, ... 99, 100, which is how the trainers of
 DeepFluoro and SyntheX ask for them. An integer is a pixel's centre. Landmarks may lie outside the
 image and are finite, the trainers insist on both; one without a place is NOWHERE_PX here, `inf` in
-files of others. `segs` has one label a pixel: where bones overlap, femurs cover hemipelves, these
-vertebrae, and these the sacrum, as in the data's own files (there the nearer hemipelvis and here
-the left one covers the other). Masks that are no bones of DeepFluoro's are not written.
+files of others. `segs` has one label a pixel: see `bone_labels`.
 
 The layout has no place for View, spacing, key and provenance: `read` takes them from the records
 of the parts where the file lies in its set. Two attributes of a group keep the kind and name of
@@ -41,6 +39,7 @@ from XraySynthLib.data.formats.sample_files import sample_from_record
 from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.pelvis import BONE_NAMES
 from XraySynthLib.data.sample import Provenance, Sample
+from XraySynthLib.data.sets.bone_labels import bone_label_map
 from XraySynthLib.data.sets.deepfluoro_full import PARAMETERS, SPECIMENS, read_full
 from XraySynthLib.data.sets.description import SET_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part, read_part_record
@@ -56,8 +55,6 @@ LANDMARK_NAMES_GROUP = "land-names"
 IMAGES, LABELS, POINTS = "projs", "segs", "lands"
 ATTRIBUTES = ("kind", "subject")
 NOWHERE_PX = -9999.0
-COVERING = (4, 3, 2, 1, 6, 5)
-"""Labels in the order they are painted."""
 OFFICIAL_NAME = re.compile(r"ipcai_2020_ds_(\d{1,3})x")
 OFFICIAL_SPACING_MM = 0.194
 
@@ -98,7 +95,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
                     f" differs from {first.key}."
                 )
             group[IMAGES][index] = sample.xray.values
-            group[LABELS][index] = _label_map(sample)
+            group[LABELS][index] = bone_label_map(sample)
             group[POINTS][index] = np.nan_to_num(sample.landmarks.points_px, nan=NOWHERE_PX).T
     return [name]
 
@@ -197,16 +194,6 @@ def _landmark_names(file: h5py.File, path: Path) -> tuple[str, ...]:
     group = find_group(file, LANDMARK_NAMES_GROUP, path)
     count = int(read_numbers(group, "num-lands", path, ()))
     return tuple(read_text(group, f"land-{number:02d}", path) for number in range(count))
-
-
-def _label_map(sample: Sample) -> NDArray:
-    """(rows, columns) uint8, one label a pixel."""
-    labels = np.zeros(sample.xray.values.shape, np.uint8)
-    for label in COVERING:
-        mask = (sample.masks or {}).get(BONE_NAMES[label])
-        if mask is not None:
-            labels[mask] = label
-    return labels
 
 
 def _fragment(part: Part) -> str:

@@ -30,6 +30,7 @@ class Part:
         index_in_split: Its number among the parts of its split.
         first: Number of its first image in the run.
         count: How many images it has.
+        first_in_split: Number of its first image among the images of its split.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Part:
     index_in_split: int
     first: int
     count: int
+    first_in_split: int
 
     @property
     def stem(self) -> str:
@@ -65,13 +67,23 @@ def parts_of(
     """
     parts: list[Part] = []
     in_split: Counter[str] = Counter()
+    images_in_split: Counter[str] = Counter()
     for number, (subject, split) in enumerate(subjects):
         first = number * images_per_subject
         for start in range(0, images_per_subject, part_size):
             count = min(part_size, images_per_subject - start)
-            part = Part(len(parts), subject, split, in_split[split], first + start, count)
+            part = Part(
+                index=len(parts),
+                subject=subject,
+                split=split,
+                index_in_split=in_split[split],
+                first=first + start,
+                count=count,
+                first_in_split=images_in_split[split],
+            )
             parts.append(part)
             in_split[split] += 1
+            images_in_split[split] += count
     return parts
 
 

@@ -1,0 +1,187 @@
+"""A Slicer scene, `scene.mrb`: a few images to look at and to correct, each in its place.
+
+An .mrb is a zip of `scene.mrml` and the files of its nodes. An image is three nodes with its key's
+name; their files are called by its number in the run:
+
+    a scalar volume     one slice on the detector: pixel (column, row) is where the View has it
+    a point list        the landmarks on the detector; those without a place are undefined
+    a linear transform  the C-arm's node, which `project --transform` reads with its defaults
+
+The volume's third axis is columns x rows, to the source in a mirrored view: Slicer turns round
+volumes that are left-handed. The red view shows the first image. There are no masks: they overlap,
+and a label map has one bone a pixel. Everything else is in the volume node's attribute
+`XraySynth.record`, so that a scene can be moved, and saved again by Slicer: points that were moved
+there come back moved. Checked both ways against slicer-core 5.13.
+"""
+
+import json
+import posixpath
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.data.formats.itk import read_itk, write_itk
+from XraySynthLib.data.formats.markups_json import markups_points, markups_text
+from XraySynthLib.data.formats.mrml import ImageNodes, add_nodes, find_nodes, ras_from_ijk
+from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
+from XraySynthLib.data.formats.sample_files import (
+    image_landmarks_to_dicts,
+    sample_from_record,
+    sample_to_record,
+)
+from XraySynthLib.data.landmarks import ImageLandmarkSet, LandmarkSet
+from XraySynthLib.data.sample import Sample
+from XraySynthLib.data.sets.description import SetDescription
+from XraySynthLib.data.sets.parts import Part
+from XraySynthLib.data.sets.samples import LazySamples
+from XraySynthLib.data.sets.splits import SPLITS
+from XraySynthLib.data.xray import Quantity, Xray
+from XraySynthLib.geometry import View
+from XraySynthLib.geometry.transforms import LPS_FROM_RAS, RAS_FROM_LPS, transform_points
+
+QUANTITIES = (Quantity.DISPLAY, Quantity.LINE_INTEGRAL, Quantity.TRANSMISSION)
+FRAGMENTS_STAY = False
+MAX_IMAGES = 200
+SCENE_NAME = "scene.mrb"
+PERCENT_SHOWN = (0.5, 99.5)
+"""Percentiles of an image that its window goes from and to."""
+
+
+def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
+    """Write a zip of the nodes' files under `parts/`; see `layouts.Layout`.
+
+    Raises:
+        ValueError: If the run is too long for a scene, or an image has no View.
+    """
+    if part.first + part.count > MAX_IMAGES:
+        raise ValueError(f"A scene holds at most {MAX_IMAGES} images; choose another layout.")
+    name = _fragment(part)
+    with atomic_path(folder / name) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for item, sample in zip(part.items, samples, strict=True):
+            stem, view = f"{item:06d}", _view_of(sample.xray, sample.key)
+            low, high = np.percentile(sample.xray.values, PERCENT_SHOWN).tolist()
+            window = max(high - low, 1e-6), (high + low) / 2
+            node = {**sample_to_record(sample), "masks": None}, window
+            _add(archive, f"{stem}.json", json.dumps(node, allow_nan=False).encode())
+            _add(archive, f"{stem}.nrrd", _nrrd(sample.xray.values, ras_from_ijk(view)))
+            points_ras_mm = view.detector_points_ras_mm(sample.landmarks.points_px)
+            points_lps_mm = transform_points(LPS_FROM_RAS, points_ras_mm)
+            text = markups_text(sample.landmarks.names, points_lps_mm, sample.key)
+            _add(archive, f"{stem}.mrk.json", text.encode())
+    return [name]
+
+
+def assemble(folder: Path, description: SetDescription) -> list[str]:
+    """Join the parts into `scene.mrb`; see `layouts.Layout`."""
+    scene = ElementTree.Element("MRML")
+    n_images = 0
+    with (
+        atomic_path(folder / SCENE_NAME) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
+        for part in description.parts:
+            path = folder / _fragment(part)
+            with reading(path, "a part of a scene"), zipfile.ZipFile(path) as fragment:
+                for name in fragment.namelist():
+                    if name.endswith((".nrrd", ".mrk.json")):
+                        _add(archive, f"scene/Data/{name}", fragment.read(name))
+                        continue
+                    n_images += 1
+                    record, window = json.loads(fragment.read(name))
+                    add_nodes(
+                        scene, n_images, name.removesuffix(".json"), record, window, part.split
+                    )
+        ElementTree.indent(scene, " ")
+        text = ElementTree.tostring(scene, "utf-8", xml_declaration=True)
+        _add(archive, "scene/scene.mrml", text)
+    return [SCENE_NAME]
+
+
+def read(path: Path, split: str | None = None) -> Sequence[Sample]:
+    """Open a scene of XraySynth, as written or as Slicer saved it; see `layouts.Layout`."""
+    if path.is_dir():
+        path = path / SCENE_NAME
+    check_file(path)
+    with reading(path, "a Slicer scene (.mrb)"), zipfile.ZipFile(path) as archive:
+        (mrml,) = [name for name in archive.namelist() if name.endswith(".mrml")]
+        found = find_nodes(ElementTree.fromstring(archive.read(mrml)))
+    if not found:
+        raise unreadable(path, "it is a scene, but no image in it is XraySynth's.")
+    folder = posixpath.dirname(mrml)
+    places = [(path, folder, nodes) for nodes in found]
+    if split is not None:
+        places = [place for place in places if (place[2].split or SPLITS[0]) == split]
+    return LazySamples(places, _load)
+
+
+def _fragment(part: Part) -> str:
+    return f"{part.stem}.zip"
+
+
+def _view_of(xray: Xray, key: str) -> View:
+    if xray.view is None:
+        raise ValueError(f"Image {key} has no View, so it has no place in a scene.")
+    return xray.view
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """Add a file without its date: when it was written must not change a byte."""
+    info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.create_system, info.external_attr = 3, 0o644 << 16  # Unix, rw-r--r--
+    archive.writestr(info, data)
+
+
+def _nrrd(values: NDArray, matrix: NDArray) -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "xray.nrrd"
+        write_itk(np.array(values)[None], matrix, path)
+        return path.read_bytes()
+
+
+def _values(nrrd: bytes) -> NDArray:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "xray.nrrd"
+        path.write_bytes(nrrd)
+        return read_itk(path).values
+
+
+def _load(place: tuple[Path, str, ImageNodes]) -> Sample:
+    path, folder, nodes = place
+    with reading(path, "a scene of XraySynth"), zipfile.ZipFile(path) as archive:
+        record = json.loads(nodes.record)
+        view = View.from_dict(record["xray"]["view"])
+        values = _values(archive.read(posixpath.join(folder, str(nodes.volume))))
+        markups = None
+        if nodes.points is not None:
+            markups = archive.read(posixpath.join(folder, nodes.points)).decode()
+    if values.shape != (1, *view.intrinsics.shape_px):
+        raise unreadable(path, f"the volume of {record['key']} is no longer the X-ray's image.")
+    if markups is not None:
+        with meaning(path):
+            marked = _landmarks(markups, view, record["landmarks"], path)
+        record["landmarks"] = image_landmarks_to_dicts(marked)
+    return sample_from_record(record, values[0], None, path)
+
+
+def _landmarks(
+    markups: str, view: View, written: list[dict[str, Any]], path: Path
+) -> ImageLandmarkSet:
+    """Project the points of a scene; what they are sure of stays as it was written."""
+    points, system = markups_points(markups, path)
+    names = tuple(name for name, _ in points)
+    positions_mm = np.array([position for _, position in points]).reshape(-1, 3)
+    points_ras_mm = transform_points(RAS_FROM_LPS if system == "LPS" else np.eye(4), positions_mm)
+    # The same ray, but surely this side of the detector.
+    nearer_ras_mm = view.source_ras_mm + 0.999 * (points_ras_mm - view.source_ras_mm)
+    seen = LandmarkSet(names, nearer_ras_mm).seen_from(view)
+    confidence = {entry["name"]: entry["confidence"] for entry in written}
+    return replace(seen, confidence=np.array([confidence.get(name, 1.0) for name in names]))
