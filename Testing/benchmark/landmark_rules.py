@@ -21,6 +21,14 @@ from XraySynthLib.anatomy.landmarks import load_marks
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
 
 
+def sampled_shape(seed: tuple[int, ...], local_variation: float = 1.0) -> PelvisShape:
+    """Shape of both sexes in neutral pose, from standard normal scores cut at 2.5."""
+    model, generator = load_shape_model(), np.random.default_rng(seed)
+    scores = np.clip(generator.standard_normal(model.n_modes), -2.5, 2.5)
+    coefficients = generator.standard_normal((model.local_basis.shape[1], 3))
+    return model.shape(scores, local_variation * coefficients)
+
+
 def rule_errors_mm(shape: PelvisShape, **settings: float) -> list[float]:
     """Distance between rule and correspondence for each of the 14 landmarks."""
     errors = []
@@ -38,7 +46,7 @@ def rule_errors_mm(shape: PelvisShape, **settings: float) -> list[float]:
 def main(output: Path) -> None:
     """Measure and write."""
     model = load_shape_model()
-    samples = [model.sample(np.random.default_rng((0, index))) for index in range(100)]
+    samples = [sampled_shape((0, index)) for index in range(100)]
     people = [model.person(index) for index in range(len(model.people_nodes_mm))]
     with output.open("w", newline="") as file:
         writer = csv.writer(file)

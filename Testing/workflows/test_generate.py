@@ -1,6 +1,13 @@
 """`xraysynth generate` from end to end, on a tiny preset."""
 
+import errno
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,10 +16,21 @@ from XraySynthLib.data.formats import read_landmarks, read_volume
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.workflows import generate
 
+TINY = ((32, 32, 32), 10.0)
+
 
 @pytest.fixture(autouse=True)
 def a_tiny_preset(monkeypatch):
-    monkeypatch.setitem(generate.PRESETS, "compact", ((32, 32, 32), 10.0))
+    monkeypatch.setitem(generate.PRESETS, "compact", TINY)
+
+
+@pytest.fixture(scope="module")
+def two_subjects(in_process, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated") / "subjects"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(generate.PRESETS, "compact", TINY)
+        assert in_process[0]("generate", "--output", folder, "--count", 2, "--workers", 1).code == 0
+    return folder
 
 
 def files_of(folder):
@@ -54,11 +72,138 @@ def test_a_dry_run_writes_nothing(xraysynth, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.fixture
+def subjects(xraysynth, two_subjects, tmp_path):
+    """Two subjects, and a function that runs the command that made them again."""
+    output = tmp_path / "subjects"
+    shutil.copytree(two_subjects, output)
+
+    def again():
+        return xraysynth("generate", "--output", output, "--count", 2, "--workers", 1)
+
+    return output, again
+
+
+def truncate(path):
+    os.truncate(path, 100)
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("ct.nii.gz", truncate),
+        ("ct.nii.gz", flip_a_bit),
+        ("labels.nii.gz", os.remove),
+        ("landmarks.mrk.json", flip_a_bit),
+    ],
+)
+def test_what_is_damaged_is_made_again(subjects, name, damage):
+    output, again = subjects
+    whole = files_of(output / "subject-0001")
+    kept = (output / "subject-0000" / "ct.nii.gz").stat().st_mtime_ns
+    (output / "subject-0001" / "notes.txt").write_text("mine")
+    damage(output / "subject-0001" / name)
+    assert again().code == 0
+    assert files_of(output / "subject-0001") == {**whole, "notes.txt": b"mine"}
+    assert (output / "subject-0000" / "ct.nii.gz").stat().st_mtime_ns == kept
+    assert sorted(path.name for path in output.iterdir()) == ["subject-0000", "subject-0001"]
+
+
+def test_subjects_of_another_version_are_not_mixed_in(subjects, failed):
+    output, again = subjects
+    path = output / "subject-0000" / "provenance.json"
+    provenance = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**provenance, "code_version": "0.0.9"}), "utf-8")
+    failed(again(), 2, "made by version 0.0.9")
+    del provenance["sha256"]
+    path.write_text(json.dumps(provenance), "utf-8")
+    failed(again(), 2, "no whole subject")
+
+
+def test_what_another_run_makes_meanwhile_is_taken(subjects, failed, monkeypatch):
+    from XraySynthLib.data import formats
+
+    output, again = subjects
+    whole = files_of(output / "subject-0001")
+    other = output.with_name("other")
+    (output / "subject-0001").rename(other)
+    written = formats.write_landmarks
+
+    def meanwhile(landmarks, path):
+        shutil.copytree(other, output / "subject-0001")
+        written(landmarks, path)
+
+    monkeypatch.setattr(formats, "write_landmarks", meanwhile)
+    assert again().code == 0
+    assert files_of(output / "subject-0001") == whole
+    shutil.rmtree(output / "subject-0001")
+    provenance = json.loads((other / "provenance.json").read_text("utf-8"))
+    (other / "provenance.json").write_text(json.dumps({**provenance, "seed": [9, 1]}), "utf-8")
+    failed(again(), 2, "other options")
+    assert sorted(path.name for path in output.iterdir()) == ["subject-0000", "subject-0001"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_what_killed_runs_left_is_removed(subjects):
+    output, again = subjects
+    dead, alive, others = (
+        output / f".tmp-{name}"
+        for name in ("00-subject-0000", "01-subject-0001", "02-subject-0007")
+    )
+    code = (
+        "import pathlib, time\n"
+        "from XraySynthLib.workflows.whole_folders import whole_folder\n"
+        f"with whole_folder(pathlib.Path({str(output / 'subject-0001')!r})) as folder:\n"
+        f"    print(folder.rename({str(alive)!r}), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    for folder in (dead, others):
+        folder.mkdir()
+        (folder / "ct.nii.gz").write_bytes(b"half")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline()
+        assert again().code == 0
+        assert (dead.exists(), alive.exists(), others.exists()) == (False, True, True)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert again().code == 0
+    assert not alive.exists()
+
+
+def test_a_folder_that_cannot_be_locked_is_a_leftover_when_old(subjects, monkeypatch):
+    from XraySynthLib.workflows import whole_folders
+
+    output, again = subjects
+    monkeypatch.setattr(whole_folders, "fcntl", None)
+    leftover = output / ".tmp-00-subject-0000"
+    leftover.mkdir()
+    assert again().code == 0 and leftover.exists()
+    old = time.time() - 2 * whole_folders.LONG_S
+    os.utime(leftover, (old, old))
+    assert again().code == 0 and not leftover.exists()
+
+
+def test_workers_change_no_byte(subjects, xraysynth, tmp_path):
+    output, _ = subjects
+    words = ("--count", 2, "--workers", 2, "--progress", "json")
+    outcome = xraysynth("generate", "--output", tmp_path / "two", *words)
+    assert outcome.code == 0, outcome.err
+    assert [json.loads(line)["done"] for line in outcome.out.splitlines()[:-1]] == [0, 1, 2]
+    for name in ("subject-0000", "subject-0001"):
+        assert files_of(tmp_path / "two" / name) == files_of(output / name)
+
+
 def test_what_is_there_is_not_overwritten(xraysynth, failed, tmp_path):
     assert xraysynth("generate", "--output", tmp_path, "--seed", 1).code == 0
     failed(xraysynth("generate", "--output", tmp_path, "--seed", 2), 2, "other options")
     (tmp_path / "subject-0000" / "provenance.json").unlink()
-    failed(xraysynth("generate", "--output", tmp_path, "--seed", 1), 2, "no subject")
+    failed(xraysynth("generate", "--output", tmp_path, "--seed", 1), 2, "no whole subject")
 
 
 def test_a_failure_leaves_nothing_behind(xraysynth, failed, tmp_path, monkeypatch):
@@ -70,6 +215,23 @@ def test_a_failure_leaves_nothing_behind(xraysynth, failed, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [("--count", 0), ("--seed", -1), ("--backend", "magic")])
+def test_a_full_disk_is_told_with_the_folder(xraysynth, failed, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("XraySynthLib.data.formats.write_labels", full)
+    failed(xraysynth("generate", "--output", tmp_path), 1, "subject-0000 cannot be written: the d")
+
+
+@pytest.mark.parametrize("value", [True, {"a": 1}, [[1]]])
+def test_a_config_file_with_a_value_of_another_type(xraysynth, failed, tmp_path, value):
+    path = tmp_path / "options.json"
+    path.write_text(json.dumps({"output": str(tmp_path / "x"), "count": value}))
+    failed(xraysynth("generate", "--config", path), 2, "count")
+
+
+@pytest.mark.parametrize(
+    "words", [("--count", 0), ("--seed", -1), ("--backend", "magic"), ("--workers", -1)]
+)
 def test_wrong_options(xraysynth, failed, tmp_path, words):
     failed(xraysynth("generate", "--output", tmp_path, *words), 2, words[0])

@@ -26,7 +26,6 @@ from XraySynthLib.anatomy.spheres import fit_sphere
 # apophysis. People held out lie 2.5 to 5 mm (rms) off the span of the modes.
 LOCAL_SCALES_MM = ((60.0, 1.5), (22.0, 0.8))
 SYMPHYSIS_MM = 2.5  # the least between the pubic bodies; radiographs of adults show 2 to 6
-MAX_SAMPLED_SCORE = 2.5  # standard deviations; further out surfaces may cross
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,19 +163,6 @@ class ShapeModel:
     def person(self, index: int) -> PelvisShape:
         """Rebuild one of the 26 people; `training` and `held_out` say which is which."""
         return self._assembled(self.people_nodes_mm[index], None)
-
-    def sample(self, generator: np.random.Generator, local_variation: float = 1.0) -> PelvisShape:
-        """Draw a person: scores from a clipped normal distribution, and local variation.
-
-        Args:
-            generator: Random numbers; the same state makes the same person.
-            local_variation: Factor on the local displacement; 0 stays in the span of the modes.
-        """
-        scores = np.clip(
-            generator.standard_normal(self.n_modes), -MAX_SAMPLED_SCORE, MAX_SAMPLED_SCORE
-        )
-        coefficients = generator.standard_normal((self.local_basis.shape[1], 3))
-        return self.shape(scores, local_variation * coefficients)
 
     @cached_property
     def mean(self) -> PelvisShape:

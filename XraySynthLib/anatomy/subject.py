@@ -1,24 +1,25 @@
 """A subject: bones posed, landmarks carried, everything else that its parameters say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from XraySynthLib.anatomy.bone_frames import BoneFrames
+from XraySynthLib.anatomy.enclosure import enclosing
 from XraySynthLib.anatomy.envelope import Envelope, envelope_of
 from XraySynthLib.anatomy.grids import Grid
 from XraySynthLib.anatomy.joints import opened
 from XraySynthLib.anatomy.landmarks import landmarks_of
-from XraySynthLib.anatomy.parameters import SubjectParameters, sample_parameters
+from XraySynthLib.anatomy.parameters import SubjectParameters, checked_seed, sample_parameters
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
 from XraySynthLib.data import LandmarkSet
 from XraySynthLib.geometry.transforms import rotation
 
-COMPACT, FULL = ((128, 128, 128), 2.5), ((256, 256, 256), 1.25)
-"""Shape (K, J, I) and spacing, mm, of the presets."""
+COMPACT = ((128, 128, 128), 2.5)
+"""Shape (K, J, I) and spacing, mm, of a CT unless another is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +47,9 @@ class Subject:
 
     @cached_property
     def envelope(self) -> Envelope:
-        """Its outline."""
-        return envelope_of(self.bones, self.parameters)
-
-    @cached_property
-    def labels(self) -> NDArray:
-        """(128, 128, 128) uint8 label map at 2.5 mm, on `self.grid()`; ids in `tissues`."""
-        from XraySynthLib.anatomy.render import render_ct
-
-        labels = render_ct(self).labels
-        assert labels is not None
-        return labels
+        """Its outline; it holds all bones."""
+        outline = envelope_of(self.bones, self.parameters)
+        return enclosing(outline, self.frames, self.parameters)
 
     def grid(
         self, shape: tuple[int, int, int] = COMPACT[0], spacing_mm: float = COMPACT[1]
@@ -70,16 +63,19 @@ class Subject:
 
 
 def make_subject(
-    parameters: SubjectParameters, seed: tuple[int, ...] = (), person: int | None = None
+    parameters: SubjectParameters, seed: int | Sequence[int] = (), person: int | None = None
 ) -> Subject:
     """Apply parameters: shape, local variation, tilt of the pelvis, poses of the legs.
 
     Args:
         parameters: Every knob.
-        seed: Integers that they were drawn from.
+        seed: What they were drawn from; empty where nothing was.
         person: One of the shape model's people, whose own bones are taken instead of the
             parameters' shape and local variation.
     """
+    if not isinstance(parameters, SubjectParameters):
+        raise TypeError(f"A subject is made of SubjectParameters, got {parameters!r}.")
+    seeds = () if isinstance(seed, list | tuple) and not seed else checked_seed(seed)
     model = load_shape_model()
     if person is None:
         rng = np.random.default_rng((parameters.texture_seed, 1))
@@ -89,20 +85,27 @@ def make_subject(
         shape = model.person(person)
     tilt_deg = parameters.anterior_tilt_deg
     # The legs lie as they lie: what the pelvis tilts forward, the hips flex.
-    poses = [
-        replace(pose, flexion_deg=pose.flexion_deg + tilt_deg)
-        for pose in (parameters.left_hip, parameters.right_hip)
-    ]
+    poses = [pose.tilted(tilt_deg) for pose in (parameters.left_hip, parameters.right_hip)]
     shape = replace(shape, vertices_ras_mm=opened(shape.vertices_ras_mm)).with_hips(*poses)
     turn = rotation("x", -tilt_deg)[:3, :3]
     bones = PelvisShape(shape.vertices_ras_mm @ turn.T, turn @ shape.femur_turns)
-    return Subject(parameters, bones, landmarks_of(bones), seed)
+    return Subject(parameters, bones, landmarks_of(bones), seeds)
 
 
 def sample_subject(
-    seed: int | tuple[int, ...], person: int | None = None, **knobs: object
+    seed: int | Sequence[int], person: int | None = None, **knobs: object
 ) -> Subject:
     """Draw a subject.
+
+    A knob is set before the draw, so that what it causes follows it:
+
+    - `sex`: shape, bone quality, fat, belly and muscle;
+    - `age_years`: bone quality and calcification;
+    - `fat_mm` or `belly_mm`: the other, by the habitus that it tells of;
+    - `anterior_tilt_deg`: the lordosis;
+    - tilt, lordosis or a hip: of tilt and hips what could not lie as drawn.
+
+    All else stays as the seed draws it, and any other knob sets its own field alone.
 
     Args:
         seed: For item i of a run (run_seed, i); the same seed makes the same subject.
@@ -110,11 +113,11 @@ def sample_subject(
         **knobs: Fields of `SubjectParameters` to set instead of drawing them.
 
     Raises:
-        TypeError: If a knob does not exist.
-        ValueError: If a value is out of its limits.
+        TypeError: If a knob does not exist or takes another type, or the seed is no whole number.
+        ValueError: If a value is out of its limits, or the seed negative.
     """
-    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
-    drawn = sample_parameters(np.random.default_rng(seeds))
+    seeds = checked_seed(seed)
+    parameters = sample_parameters(np.random.default_rng(seeds), knobs=knobs)
     if person is not None:
-        drawn = replace(drawn, shape_scores=(), local_variation=0.0)
-    return make_subject(replace(drawn, **knobs), seeds, person)  # type: ignore[arg-type]
+        parameters = replace(parameters, shape_scores=(), local_variation=0.0)
+    return make_subject(parameters, seeds, person)

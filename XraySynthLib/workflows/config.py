@@ -70,14 +70,22 @@ ConfigType = TypeVar("ConfigType")
 
 
 def check_option_names(config_class: type, values: Mapping[str, Any], path: Path) -> None:
-    """Refuse options that a verb does not have.
+    """Refuse options that a verb does not have, and true or false for one that takes neither.
+
+    What else is wrong with a value is found when it is read as the command line is.
 
     Raises:
-        UsageError: Naming the first option that is unknown.
+        UsageError: Naming the first such option.
     """
-    known = {field.name for field in fields(config_class)}
-    for name in values:
+    known = {field.name: field.type for field in fields(config_class)}
+    for name, value in values.items():
         if name not in known:
             raise UsageError(
                 f"The config file {path} has the option {name!r}, which this verb does not have."
+            )
+        if isinstance(value, bool) != (known[name] is bool) and value is not None:
+            kinds = ("something else than true or false", "true or false")
+            wanted, found = kinds[known[name] is bool], json.dumps(value)
+            raise UsageError(
+                f"The config file {path} has the option {name!r} as {found}; it takes {wanted}."
             )
