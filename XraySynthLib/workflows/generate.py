@@ -2,14 +2,15 @@
 
 import errno
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from XraySynthLib import __version__
 from XraySynthLib.anatomy.subject import COMPACT
-from XraySynthLib.data import Provenance
+from XraySynthLib.data import Provenance, Volume
 from XraySynthLib.data.sets import DERIVED_FROM
 from XraySynthLib.data.sets.parts import damaged_files, sha256_of
 from XraySynthLib.errors import UsageError, XraySynthError
@@ -18,7 +19,12 @@ from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.whole_folders import remove_if_unused, whole_folder
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
+if TYPE_CHECKING:
+    from XraySynthLib.ct.model import Generator
+    from XraySynthLib.workflows.conditions import Condition
+
 PRESETS = {
+    "coarse": ((96, 96, 96), 10 / 3),
     "compact": COMPACT,
     "full": ((256, 256, 256), 1.25),
     "wide": ((240, 128, 176), 2.5),
@@ -27,15 +33,16 @@ PRESETS = {
 """Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; wide, 440 x 320 x 600 mm."""
 MAX_COUNT = 100_000
 N_HELD_OUT = 6
-MODEL_NAME = "musculoskeletal-models"
-"""The people of the shape model are called by it and their number."""
-FILE_NAMES = CT_NAME, LABELS_NAME, LANDMARKS_NAME = (
+FILE_NAMES = CT_NAME, LABELS_NAME, LANDMARKS_NAME, PICTURE_NAME = (
     "ct.nii.gz",
     "labels.nii.gz",
     "landmarks.mrk.json",
+    "picture.png",
 )
 PROVENANCE_NAME = "provenance.json"
 """Last in the alphabet, so that it is there when the others are."""
+TRIES = 3
+"""How often a CT that fails its quality check is drawn again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +55,23 @@ class GenerateConfig(VerbConfig):
     Attributes:
         output: Folder to write to.
         count: How many subjects.
-        backend: How CTs are made. rendered: from the shape model, without a network.
-        preset: compact: 128 voxels of 2.5 mm along each axis. full: 256 of 1.25 mm. wide and
-            wide-full: the same voxels over 440 x 320 x 600 mm, for tilted and lateral views.
+        backend: How CTs are made. rendered: from the shape model, without a network. diffusion:
+            by a trained generator, on the label maps of the same subjects.
+        preset: compact: 128 voxels of 2.5 mm along each axis. coarse: 96 of 3.33 mm. full: 256 of
+            1.25 mm. wide and wide-full: the voxels of compact and full over 440 x 320 x 600 mm,
+            for tilted and lateral views.
         people: sampled: people who never were. held-out: the six people who shaped none of these,
             with their own bones, to test on; all else about them is drawn.
-        workers: Processes; 0 for one a processor.
+        model: Folder of the generator; by default the one that comes with XraySynth.
+        workers: Processes; 0 for one a processor, and for one in all with a generator.
     """
 
     output: Path
     count: int = 1
-    backend: Literal["rendered"] = "rendered"
-    preset: Literal["compact", "full", "wide", "wide-full"] = "compact"
+    backend: Literal["rendered", "diffusion"] = "rendered"
+    preset: Literal["coarse", "compact", "full", "wide", "wide-full"] = "compact"
     people: Literal["sampled", "held-out"] = "sampled"
+    model: Path | None = None
     workers: int = 0
 
 
@@ -72,6 +83,7 @@ def check_inputs(config: GenerateConfig) -> None:
     Raises:
         UsageError: If the count is not sensible, the output is a file, or a subject there was made
             with other options.
+        UnreadableFileError: If the generator cannot be used.
     """
     if not 1 <= config.count <= MAX_COUNT:
         raise UsageError(f"--count must be 1 to {MAX_COUNT}, got {config.count}.")
@@ -83,22 +95,49 @@ def check_inputs(config: GenerateConfig) -> None:
         raise UsageError(f"--workers must be 0 or more, got {config.workers}.")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; name a folder.")
+    if config.backend == "rendered" and config.model is not None:
+        raise UsageError("--model needs --backend diffusion.")
+    if config.backend == "diffusion":
+        _check_generator(config)
     for index in range(config.count):
         _digests(config, index)
 
 
+def _check_generator(config: GenerateConfig) -> None:
+    from XraySynthLib.workflows.ct_generator import generator_config
+
+    spacing_mm = PRESETS[config.preset][1]
+    low, high = generator_config(config.model).spacing_mm
+    if not low - 0.01 <= spacing_mm <= high + 0.01:
+        raise UsageError(
+            f"This generator was trained on voxels of {low:g} to {high:g} mm; --preset "
+            f"{config.preset} has {spacing_mm:.3g} mm."
+        )
+
+
 def run(config: GenerateConfig) -> Path:
-    """Make the subjects that are missing or damaged; returns the output folder."""
+    """Make the subjects that are missing or damaged; returns the output folder.
+
+    Raises:
+        XraySynthError: If one cannot be written, or none that passes its quality check was drawn.
+    """
     check_inputs(config)
     config.output.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(config)
     indices = range(config.count)
     missing = [index for index in indices if not is_whole(config, index)]
-    shared = (config, PRESETS[config.preset])
-    made = map_unordered(_make, missing, shared, config.workers or usable_cpus(), None)
+    # A generator's network uses all processors by itself.
+    n_workers = config.workers or (usable_cpus() if config.backend == "rendered" else 1)
+    made = map_unordered(_make, missing, (config, PRESETS[config.preset]), n_workers, None)
     there = set(indices) - set(missing)
     for _ in tracked(chain(there, made), "generate", config.count, config.progress):
         pass
+    refused = [index for index in indices if _refusal(config, index).exists()]
+    if refused:
+        raise XraySynthError(
+            f"{len(refused)} of {config.count} CTs failed their quality check {TRIES} times and "
+            f"were not written; {_refusal(config, refused[0])} says why."
+        )
     return config.output
 
 
@@ -157,52 +196,97 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
     return digests
 
 
+def _refusal(config: GenerateConfig, index: int) -> Path:
+    """Where it is said why a subject was not written."""
+    return config.output / f"refused-{folder_of(config, index).name}.json"
+
+
 def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], index: int) -> None:
-    """Render one subject into a folder that appears whole.
+    """Make one subject, in a folder that appears whole.
 
     Raises:
         XraySynthError: If it cannot be written.
     """
-    from XraySynthLib.anatomy.render import render_ct
-    from XraySynthLib.anatomy.shape_model import load_shape_model
-    from XraySynthLib.anatomy.subject import sample_subject
-    from XraySynthLib.data.formats import write_labels, write_landmarks, write_volume
+    from XraySynthLib.workflows.conditions import sampled_condition
 
-    model = load_shape_model()
-    person = None if config.people == "sampled" else model.held_out[index]
-    subject = sample_subject((config.seed, index), person)
-    volume = render_ct(subject, *grid)
-    assert volume.labels is not None
-    provenance = Provenance(
-        kind="generated",
-        subject=f"rendered-{config.seed}-{index:04d}" if person is None else _name(person),
-        seed=(config.seed, index),
-        config={
-            DERIVED_FROM: [_name(one) for one in model.training] if person is None else [],
-            "backend": config.backend,
-            "preset": config.preset,
-            "parameters": asdict(subject.parameters),
-        },
-    )
-    document = {**vars(provenance), "config": dict(provenance.config)}
-    final = folder_of(config, index)
+    condition = sampled_condition((config.seed, index), config.people == "held-out", grid)
+    volume: Volume | None = condition.rendered
+    record: dict[str, Any] = {}
+    people = condition.people
+    if config.backend == "diffusion":
+        generator = _generator(config.model, config.device)
+        volume, record = _generated(generator, condition, (config.seed, index))
+        people = tuple(sorted({*people, *generator.config.people}))
+    refusal = _refusal(config, index)
     try:
-        with whole_folder(final) as folder:
-            write_volume(volume, folder / CT_NAME)
-            write_labels(volume.labels, volume.ras_from_ijk, folder / LABELS_NAME)
-            write_landmarks(subject.landmarks, folder / LANDMARKS_NAME)
-            document["sha256"] = {name: sha256_of(folder / name) for name in FILE_NAMES}
-            text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-            (folder / PROVENANCE_NAME).write_text(text, "utf-8")
-            _digests(config, index)  # another run may have made another subject there meanwhile
+        if volume is None:
+            refusal.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+            return
+        _write(config, index, volume, condition, people, record)
+        refusal.unlink(missing_ok=True)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else error.strerror or str(error).rstrip(".")
         raise XraySynthError(
-            f"{final} cannot be written: {reason}; the same command goes on from here."
+            f"{folder_of(config, index)} cannot be written: {reason}; the same command goes on "
+            "from here."
         ) from error
 
 
-def _name(person: int) -> str:
-    """What one of the shape model's people is called."""
-    return f"{MODEL_NAME}-{person}"
+def _generated(
+    generator: "Generator", condition: "Condition", seed: tuple[int, int]
+) -> tuple[Volume | None, dict[str, Any]]:
+    """A CT of a condition that passes its quality check, and the record; None if none does."""
+    from XraySynthLib.workflows.ct_generator import generated_volume
+
+    refused = []
+    for attempt in range(TRIES):
+        volume, quality = generated_volume(generator, condition, (*seed, attempt))
+        record = {"attempt": attempt, "quality": quality.to_dict()}
+        if not quality.complaints:
+            return volume, {**record, "refused": refused}
+        refused.append(record)
+    return None, {"refused": refused}
+
+
+@lru_cache(1)
+def _generator(model: Path | None, device: str) -> "Generator":
+    from XraySynthLib.workflows.ct_generator import ready_generator
+
+    return ready_generator(model, device)
+
+
+def _write(
+    config: GenerateConfig,
+    index: int,
+    volume: Volume,
+    condition: "Condition",
+    people: tuple[str, ...],
+    record: dict[str, Any],
+) -> None:
+    from XraySynthLib.data.formats import write_labels, write_landmarks, write_volume
+    from XraySynthLib.workflows.ct_picture import write_ct_picture
+
+    assert volume.labels is not None
+    provenance = Provenance(
+        kind="generated",
+        subject=condition.person or f"{config.backend}-{config.seed}-{index:04d}",
+        seed=(config.seed, index),
+        config={
+            DERIVED_FROM: list(people),
+            "backend": config.backend,
+            "preset": config.preset,
+            "parameters": dict(condition.known),
+            **record,
+        },
+    )
+    document = {**vars(provenance), "config": dict(provenance.config)}
+    with whole_folder(folder_of(config, index)) as folder:
+        write_volume(volume, folder / CT_NAME)
+        write_labels(volume.labels, volume.ras_from_ijk, folder / LABELS_NAME)
+        write_landmarks(condition.landmarks, folder / LANDMARKS_NAME)
+        write_ct_picture(volume, condition.landmarks, folder / PICTURE_NAME)
+        document["sha256"] = {name: sha256_of(folder / name) for name in FILE_NAMES}
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        (folder / PROVENANCE_NAME).write_text(text, "utf-8")
+        _digests(config, index)  # another run may have made another subject there meanwhile

@@ -74,3 +74,30 @@ def write_prediction_picture(
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02, hspace=0.02)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, facecolor="black", metadata={"Software": "XraySynth"})
+
+
+def write_crop_picture(true_hu: NDArray, made_hu: NDArray, path: Path) -> None:
+    """Draw cubes of CT above what a network makes of them, as PNG.
+
+    Args:
+        true_hu: (N, K, J, I) of the data.
+        made_hu: (N, K, J, I) made.
+        path: The PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(true_hu)
+    figure = Figure(figsize=(2.4 * 2 * count, 4.8), facecolor="black")
+    FigureCanvasAgg(figure)
+    for row, volumes in enumerate((true_hu, made_hu)):
+        for index, values in enumerate(volumes):
+            middle = np.array(values.shape) // 2
+            for plane, image in enumerate((values[middle[0]], values[::-1, middle[1]])):
+                place = row * 2 * count + 2 * index + plane + 1
+                axes = figure.add_subplot(2, 2 * count, place)
+                axes.imshow(image, cmap="gray", vmin=-300, vmax=900)
+                axes.set_axis_off()
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02, hspace=0.02)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=80, facecolor="black", metadata={"Software": "XraySynth"})

@@ -1,0 +1,267 @@
+"""A CT generator: three networks and their numbers, as a folder and at work.
+
+config.json              what it is: networks, scales, HU of its training, whom it was trained on
+autoencoder.safetensors  weights, 16 bits a number; likewise latents.safetensors (the flow of
+                         latents) and refiner.safetensors
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import XraySynthLib
+from XraySynthLib.ct.flow import sampled
+from XraySynthLib.ct.intensity import to_hu
+from XraySynthLib.ct.networks import (
+    LATENT_STRIDE,
+    Autoencoder,
+    ConditionedFlow,
+    NetworkConfig,
+    from_blocks,
+    latent_flow,
+    refiner_flow,
+    to_blocks,
+)
+from XraySynthLib.ct.store import MULTIPLE
+from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.errors import UnreadableFileError
+
+CONFIG_NAME = "config.json"
+PARTS = ("autoencoder", "latents", "refiner")
+FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
+LATENT_STEPS, REFINER_STEPS = 8, 8
+GUIDANCE = 1.5
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Everything of a generator but its weights.
+
+    Attributes:
+        name: The model's.
+        networks: Sizes.
+        kinds: Names of the kinds of tissue, in the order of the networks.
+        scalars: Names of the numbers, in the order of the networks.
+        latent_mean: (L,) of the latents' channels.
+        latent_deviation: (L,) of the latents' channels.
+        residual_scale: Of what the decoder leaves out.
+        spacing_mm: Least and greatest voxel size of its training.
+        tissue_hu: Of each kind's name: the 5th, 50th and 95th percentile of its training, HU.
+        least_agreement: 5th percentile of `quality.bone_agreement` of its training.
+        people: Everybody behind the training CTs.
+        training: How it was trained, for people to read.
+        code_version: Version of XraySynth that made it.
+    """
+
+    name: str
+    networks: NetworkConfig
+    kinds: tuple[str, ...]
+    scalars: tuple[str, ...]
+    latent_mean: tuple[float, ...]
+    latent_deviation: tuple[float, ...]
+    residual_scale: float
+    spacing_mm: tuple[float, float]
+    tissue_hu: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    least_agreement: float = 0.0
+    people: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    code_version: str = XraySynthLib.__version__
+
+    def __post_init__(self) -> None:
+        sizes = len(self.latent_mean), len(self.latent_deviation)
+        if sizes != (self.networks.latent_channels,) * 2:
+            raise ValueError(f"There are {sizes} numbers of latents for {self.networks}.")
+        if (len(self.kinds), len(self.scalars)) != (self.networks.n_kinds, self.networks.n_scalars):
+            raise ValueError("The names of kinds or scalars do not fit the networks.")
+
+
+class Generator:
+    """Makes CTs from label maps.
+
+    Args:
+        config: What it is.
+        autoencoder: Decodes latents.
+        latents: The flow of latents.
+        refiner: The flow at full resolution.
+    """
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        autoencoder: Autoencoder,
+        latents: ConditionedFlow,
+        refiner: ConditionedFlow,
+    ) -> None:
+        self.config = config
+        self.autoencoder, self.latents, self.refiner = (
+            part.eval() for part in (autoencoder, latents, refiner)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.autoencoder.parameters()).device
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        kinds: NDArray,
+        scalars: NDArray,
+        seed: int,
+        *,
+        latent_steps: int = LATENT_STEPS,
+        refiner_steps: int = REFINER_STEPS,
+        guidance: float = GUIDANCE,
+    ) -> NDArray:
+        """Make a CT.
+
+        Args:
+            kinds: (K, J, I) kinds of tissue, see `tissues.kinds_of`.
+            scalars: (S,) see `tissues.scalars_of`.
+            seed: Of the noise.
+            latent_steps: Evaluations of the flow of latents (two networks each with guidance).
+            refiner_steps: Evaluations of the flow at full resolution; 0 for none.
+            guidance: Weight of the labels (Ho & Salimans 2022, arXiv 2207.12598); 1 for none.
+
+        Returns:
+            (K, J, I) float32, whole HU.
+        """
+        padded, inside = _padded(kinds)
+        condition = torch.from_numpy(padded[None]).to(self.device)
+        numbers = torch.from_numpy(scalars[None].astype(np.float32)).to(self.device)
+        random = torch.Generator().manual_seed(seed)
+        latents = self._latents(condition, numbers, random, latent_steps, guidance)
+        guess = self.autoencoder.decode(latents, condition)  # (1, 1, K, J, I)
+        if refiner_steps:
+            guess = guess + self._residual(guess, condition, numbers, random, refiner_steps)
+        return to_hu(guess[0, 0].cpu().numpy()[inside])
+
+    def _latents(
+        self,
+        kinds: torch.Tensor,
+        scalars: torch.Tensor,
+        random: torch.Generator,
+        n_steps: int,
+        guidance: float,
+    ) -> torch.Tensor:
+        """Latents as the decoder takes them, (1, L, K / 4, J / 4, I / 4)."""
+        networks = self.config.networks
+        shape = tuple(size // LATENT_STRIDE for size in kinds.shape[1:])
+        noise = torch.randn((1, networks.latent_channels, *shape), generator=random)
+        withheld = torch.full_like(kinds, networks.n_kinds)
+        unknown = torch.full_like(scalars, float("nan"))
+
+        def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            told = self.latents(state, times, kinds, scalars)
+            if guidance == 1:
+                return told
+            untold = self.latents(state, times, withheld, unknown)
+            return untold + guidance * (told - untold)
+
+        standard = sampled(velocity, noise.to(self.device), n_steps)
+        mean, deviation = (
+            torch.tensor(part, device=self.device)[None, :, None, None, None]
+            for part in (self.config.latent_mean, self.config.latent_deviation)
+        )
+        return standard * deviation + mean
+
+    def _residual(
+        self,
+        guess: torch.Tensor,
+        kinds: torch.Tensor,
+        scalars: torch.Tensor,
+        random: torch.Generator,
+        n_steps: int,
+    ) -> torch.Tensor:
+        """What the decoder leaves out, (1, 1, K, J, I)."""
+        blocks = to_blocks(guess)
+        noise = torch.randn(blocks.shape, generator=random).to(self.device)
+
+        def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            return self.refiner(state, times, kinds, scalars, blocks)
+
+        return from_blocks(sampled(velocity, noise, n_steps)) * self.config.residual_scale
+
+
+def _padded(kinds: NDArray) -> tuple[NDArray, tuple[slice, ...]]:
+    """A map with air about it, sizes multiples of 16, and where the map lies in it."""
+    extra = [-size % MULTIPLE for size in kinds.shape]
+    before = [(one // 2, one - one // 2) for one in extra]
+    inside = tuple(slice(a, a + size) for (a, _), size in zip(before, kinds.shape, strict=True))
+    return np.pad(kinds, before), inside
+
+
+def save_generator(
+    config: GeneratorConfig, networks: Mapping[str, nn.Module], folder: Path
+) -> None:
+    """Write a model folder; the configuration, which makes it whole, last.
+
+    Args:
+        config: What it is.
+        networks: The networks of `PARTS`.
+        folder: Where to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_NAME).unlink(missing_ok=True)
+    for part in PARTS:
+        weights = {name: t.half().contiguous() for name, t in networks[part].state_dict().items()}
+        with atomic_path(folder / f"{part}.safetensors") as temporary:
+            save_file(weights, temporary)
+    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(config)}
+    with atomic_path(folder / CONFIG_NAME) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def read_generator_config(folder: Path) -> GeneratorConfig:
+    """Read what a model is.
+
+    Raises:
+        UnreadableFileError: If the folder holds none, or one of a newer version.
+    """
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise UnreadableFileError(f"{folder} holds no CT generator: it has no {CONFIG_NAME}.")
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if document.pop("format") != FORMAT:
+            raise ValueError("it is no CT generator's")
+        if document.pop("format_version") != FORMAT_VERSION:
+            raise ValueError("it is of another version; update XraySynth")
+        document["networks"] = NetworkConfig(**document["networks"])
+        for name in ("kinds", "scalars", "latent_mean", "latent_deviation", "spacing_mm", "people"):
+            document[name] = tuple(document[name])
+        document["tissue_hu"] = {k: tuple(v) for k, v in document["tissue_hu"].items()}
+        return GeneratorConfig(**document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFileError(f"Cannot read {path}: {error}.") from error
+
+
+def load_generator(folder: Path, device: torch.device | None = None) -> Generator:
+    """Read a model folder.
+
+    Raises:
+        UnreadableFileError: If it is not there, damaged, or its files do not fit.
+    """
+    config = read_generator_config(folder)
+    device = device or torch.device("cpu")
+    builders = {"autoencoder": Autoencoder, "latents": latent_flow, "refiner": refiner_flow}
+    networks: dict[str, Any] = {}
+    for part, build in builders.items():
+        path = folder / f"{part}.safetensors"
+        try:
+            network = build(config.networks)
+            network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise UnreadableFileError(f"Cannot read {path}: {first}") from error
+        networks[part] = network.to(device, memory_format=torch.channels_last_3d)
+    return Generator(config, **networks)

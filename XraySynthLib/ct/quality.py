@@ -1,0 +1,148 @@
+"""Whether a generated CT is what its condition says: measures, limits, a record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from XraySynthLib.anatomy.tissues import Label
+from XraySynthLib.ct.intensity import HIGHEST_HU, LOWEST_HU
+from XraySynthLib.ct.store import TrainingVolume
+from XraySynthLib.ct.tissues import KINDS, bone_mask
+
+BONE_HU = 150.0
+"""Above it a voxel reads as bone; trabeculae of the old lie below it."""
+STRAY_HU, STRAY_MM = 300.0, 6.0
+"""Bright voxels so far from every bone are strays (plaques, implants and the table aside)."""
+N_HU_VOXELS = 200_000
+DENSE = (Label.IMPLANT, Label.TABLE)
+MAX_STRAY_ML, MAX_CLIPPED_SHARE = 10.0, 0.01
+AGREEMENT_SLACK = 0.9
+"""How far below the training's 5th percentile a CT's agreement with its bones may fall."""
+MIN_VOXELS = 500
+
+
+def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float, float]]:
+    """5th, 50th and 95th percentile of each kind's HU over volumes, by its name."""
+    found: dict[int, list[NDArray]] = {}
+    for volume in volumes:
+        for kind in np.unique(volume.kinds).tolist():
+            values = volume.values_hu[volume.kinds == kind]
+            found.setdefault(kind, []).append(values[:: len(values) // N_HU_VOXELS + 1])
+    result = {}
+    for kind, parts in sorted(found.items()):
+        low, middle, high = np.percentile(np.concatenate(parts), (5, 50, 95)).tolist()
+        result[KINDS[kind].name.lower()] = (round(low, 1), round(middle, 1), round(high, 1))
+    return result
+
+
+def dice(one: NDArray, other: NDArray) -> float:
+    """Twice the overlap over the sum of two masks; NaN where both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else float("nan")
+
+
+def median_hu(values_hu: NDArray, kinds: NDArray) -> dict[str, float]:
+    """Median HU of each kind of tissue that is there, by its name."""
+    return {
+        KINDS[kind].name.lower(): float(np.median(values_hu[kinds == kind]))
+        for kind in np.unique(kinds).tolist()
+    }
+
+
+def least_agreement(volumes: Sequence[TrainingVolume]) -> float:
+    """5th percentile over volumes of `bone_agreement`."""
+    found = [bone_agreement(volume.values_hu, volume.kinds) for volume in volumes]
+    return round(float(np.percentile(found, 5)), 4)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is measured of a generated CT.
+
+    Attributes:
+        bone_dice: Agreement of the voxels above `BONE_HU`, strays and what is no tissue of bone's
+            density aside, with the condition's bones.
+        median_hu: Of each kind of tissue.
+        stray_ml: Volume of bright voxels far from every bone.
+        strays: How many pieces they are.
+        clipped_share: Share of the body's voxels at an end of the HU range.
+        complaints: What is beyond its limit, a sentence each; empty for a CT that passes.
+    """
+
+    bone_dice: float
+    median_hu: Mapping[str, float]
+    stray_ml: float
+    strays: int
+    clipped_share: float
+    complaints: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        return {**asdict(self), "complaints": list(self.complaints)}
+
+
+def bone_agreement(values_hu: NDArray, kinds: NDArray) -> float:
+    """Dice of the voxels above `BONE_HU` with the map's bones, where neither metal nor table is.
+
+    Contrast-like brightness of soft tissue counts against it.
+    """
+    dense = np.isin(kinds, [KINDS.index(kind) for kind in DENSE])
+    return dice((values_hu > BONE_HU) & ~dense, bone_mask(kinds))
+
+
+def quality_of(
+    values_hu: NDArray,
+    kinds: NDArray,
+    spacing_mm: float,
+    tissue_hu: Mapping[str, Sequence[float]],
+    least_agreement: float,
+) -> Quality:
+    """Measure a generated CT against its condition and its model's training.
+
+    Args:
+        values_hu: (K, J, I).
+        kinds: (K, J, I) kinds of tissue of the condition.
+        spacing_mm: Edge of a voxel.
+        tissue_hu: Percentiles of the training, see `tissue_hu`.
+        least_agreement: The training's, see `least_agreement`.
+    """
+    medians = median_hu(values_hu, kinds)
+    bone = bone_mask(kinds)
+    far = ndimage.distance_transform_edt(~bone) * spacing_mm > STRAY_MM
+    dense = np.isin(kinds, [KINDS.index(kind) for kind in DENSE])
+    near_metal = ndimage.binary_dilation(dense, iterations=2) if dense.any() else dense
+    stray = (values_hu > STRAY_HU) & far & ~near_metal
+    _, strays = ndimage.label(stray)
+    stray_ml = float(stray.sum()) * spacing_mm**3 / 1000
+    inside = (kinds != KINDS.index(Label.AIR)) & ~near_metal & (kinds != KINDS.index(Label.GAS))
+    ends = (values_hu <= LOWEST_HU) | (values_hu >= HIGHEST_HU)
+    clipped = float(ends[inside].mean()) if inside.any() else 0.0
+    agreement = bone_agreement(values_hu, kinds)
+    complaints = []
+    if not agreement >= AGREEMENT_SLACK * least_agreement:
+        complaints.append(
+            f"the bones agree with the label map by {agreement:.2f}, in training by "
+            f"{least_agreement:.2f} or more"
+        )
+    for name, median in medians.items():
+        # A kind with few voxels is all rim.
+        if name in tissue_hu and (kinds == _kind(name)).sum() >= MIN_VOXELS:
+            low, _, high = tissue_hu[name]
+            if not low <= median <= high:
+                complaints.append(
+                    f"the median of {name.replace('_', ' ')} is {median:.0f} HU, outside "
+                    f"{low:.0f} to {high:.0f}"
+                )
+    if stray_ml > MAX_STRAY_ML:
+        complaints.append(f"{stray_ml:.1f} ml of bright voxels lie far from every bone")
+    if clipped > MAX_CLIPPED_SHARE:
+        complaints.append(f"{clipped:.1%} of the body is at an end of the HU range")
+    return Quality(agreement, medians, stray_ml, int(strays), clipped, tuple(complaints))
+
+
+def _kind(name: str) -> int:
+    return [kind.name.lower() for kind in KINDS].index(name)

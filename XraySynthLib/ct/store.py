@@ -1,0 +1,77 @@
+"""Training volumes in memory: HU and kinds of tissue, whole."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from XraySynthLib.ct.tissues import bone_mask, kinds_of, scalars_of
+from XraySynthLib.data import Volume
+
+MULTIPLE = 16
+"""Sizes are made multiples of it: a latent's place twice halved."""
+MAX_ANISOTROPY = 1.01
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingVolume:
+    """A CT to learn from.
+
+    Attributes:
+        subject: Whose.
+        values_hu: (K, J, I) int16, sizes multiples of 16.
+        kinds: (K, J, I) uint8, see `tissues.KINDS`.
+        scalars: (S,) float32, see `tissues.SCALARS`; NaN where not known.
+        bone_places: (N, 3) some of the bone's voxels, by which crops are chosen.
+    """
+
+    subject: str
+    values_hu: NDArray
+    kinds: NDArray
+    scalars: NDArray
+    bone_places: NDArray
+
+
+def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> TrainingVolume:
+    """Make a CT ready: cut to multiples of 16 voxels about its middle.
+
+    Args:
+        subject: Whose it is.
+        volume: A CT with labels of `anatomy.tissues.Label`.
+        known: What is known of `tissues.SCALARS` but the spacing.
+
+    Raises:
+        ValueError: If there are no labels or unknown ones, the voxels are no cubes, there is no
+            bone, or a side is under 32 voxels.
+    """
+    if volume.labels is None:
+        raise ValueError("it has no label map")
+    spacing_mm = volume.spacing_mm
+    if spacing_mm.max() / spacing_mm.min() > MAX_ANISOTROPY:
+        raise ValueError(f"its voxels are no cubes but {np.round(spacing_mm, 3).tolist()} mm")
+    kinds = kinds_of(volume.labels)
+    if min(kinds.shape) < 2 * MULTIPLE:
+        raise ValueError(f"its shape {kinds.shape} has a side under {2 * MULTIPLE} voxels")
+    cut = tuple(
+        slice((size % MULTIPLE) // 2, (size % MULTIPLE) // 2 + size // MULTIPLE * MULTIPLE)
+        for size in kinds.shape
+    )
+    kinds = np.ascontiguousarray(kinds[cut])
+    places = np.argwhere(bone_mask(kinds))
+    if not len(places):
+        raise ValueError("its label map has no bone")
+    known = {**known, "spacing_mm": float(spacing_mm.mean())}
+    return TrainingVolume(
+        subject,
+        np.round(volume.values_hu[cut]).astype(np.int16),
+        kinds,
+        scalars_of(known),
+        places[:: max(len(places) // 4000, 1)].astype(np.int16),
+    )
+
+
+def subjects_of(volumes: Iterable[TrainingVolume]) -> list[str]:
+    """Names of those behind the volumes."""
+    return sorted({volume.subject for volume in volumes})

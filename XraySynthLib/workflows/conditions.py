@@ -1,0 +1,61 @@
+"""What a CT is generated from: a label map, its landmarks, and what is known of the person."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from XraySynthLib.anatomy.render import render_ct
+from XraySynthLib.anatomy.shape_model import load_shape_model
+from XraySynthLib.anatomy.subject import sample_subject
+from XraySynthLib.data import LandmarkSet, Volume
+
+MODEL_NAME = "musculoskeletal-models"
+"""The people of the shape model are called by it and their number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What a CT is generated from.
+
+    Attributes:
+        rendered: The label map (`anatomy.tissues.Label`), on the CT of the shape model's own
+            rendering.
+        landmarks: The 14 landmarks, RAS, mm.
+        known: What is known of the person, for people to read and for the generator's numbers.
+        person: Whose bones they are: somebody of the shape model, or None for nobody.
+        people: Everybody whom it derives from.
+    """
+
+    rendered: Volume
+    landmarks: LandmarkSet
+    known: Mapping[str, Any]
+    person: str | None
+    people: tuple[str, ...]
+
+
+def sampled_condition(
+    seed: tuple[int, int], held_out: bool, grid: tuple[tuple[int, int, int], float]
+) -> Condition:
+    """Subject `seed[1]` of a run, drawn.
+
+    Args:
+        seed: (run seed, index).
+        held_out: Whether it has the bones of held-out person `index`.
+        grid: Shape (K, J, I) and spacing, mm.
+    """
+    model = load_shape_model()
+    person = model.held_out[seed[1]] if held_out else None
+    subject = sample_subject(seed, person)
+    volume = render_ct(subject, *grid)
+    return Condition(
+        volume,
+        subject.landmarks,
+        asdict(subject.parameters),
+        None if person is None else person_name(person),
+        () if held_out else tuple(person_name(one) for one in model.training),
+    )
+
+
+def person_name(person: int) -> str:
+    """What one of the shape model's people is called."""
+    return f"{MODEL_NAME}-{person}"

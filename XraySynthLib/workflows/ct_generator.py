@@ -1,0 +1,91 @@
+"""The CT generator as workflows use it: found, loaded, asked for a CT of a condition, checked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from XraySynthLib.data import Volume
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError
+
+if TYPE_CHECKING:
+    from XraySynthLib.ct.model import Generator, GeneratorConfig
+    from XraySynthLib.ct.quality import Quality
+    from XraySynthLib.workflows.conditions import Condition
+
+SHIPPED = Path(__file__).parent.parent / "assets" / "ct_generator"
+
+
+def generator_folder(model: Path | None) -> Path:
+    """The folder of a generator, or of the one that comes with XraySynth.
+
+    Raises:
+        UnreadableFileError: If none comes with it.
+    """
+    if model is None and not (SHIPPED / "config.json").is_file():
+        raise UnreadableFileError(
+            "This version of XraySynth comes without a CT generator: train one with xraysynth "
+            "train ct, and name its folder with --model."
+        )
+    return model or SHIPPED
+
+
+def generator_config(model: Path | None) -> "GeneratorConfig":
+    """What a generator is, without its weights.
+
+    Raises:
+        UnreadableFileError: If it is not there or damaged.
+        MissingDependencyError: If a package that it needs is not installed.
+    """
+    folder = generator_folder(model)
+    _need_packages()
+    from XraySynthLib.ct.model import read_generator_config
+
+    return read_generator_config(folder)
+
+
+def ready_generator(model: Path | None, device: str) -> "Generator":
+    """A generator, loaded.
+
+    Raises:
+        XraySynthError: If it cannot be used, or the device is not there.
+    """
+    folder = generator_folder(model)
+    _need_packages()
+    import torch
+
+    from XraySynthLib.ct.model import load_generator
+    from XraySynthLib.training.precision import device_of
+    from XraySynthLib.workflows.workers import usable_cpus
+
+    torch.set_num_threads(usable_cpus())
+    return load_generator(folder, device_of(device))
+
+
+def generated_volume(
+    generator: "Generator", condition: "Condition", seed: tuple[int, ...]
+) -> tuple[Volume, "Quality"]:
+    """A CT of a condition, with the condition's labels, and its quality record."""
+    from XraySynthLib.ct.quality import quality_of
+    from XraySynthLib.ct.tissues import kinds_of, scalars_of
+
+    labels = condition.rendered.labels
+    assert labels is not None
+    kinds = kinds_of(labels)
+    spacing_mm = float(condition.rendered.spacing_mm.mean())
+    noise_seed = int(np.random.default_rng(seed).integers(2**62))
+    scalars = scalars_of({**condition.known, "spacing_mm": spacing_mm})
+    values_hu = generator.generate(kinds, scalars, noise_seed)
+    config = generator.config
+    quality = quality_of(values_hu, kinds, spacing_mm, config.tissue_hu, config.least_agreement)
+    return Volume(values_hu, condition.rendered.ras_from_ijk, labels), quality
+
+
+def _need_packages() -> None:
+    from importlib.util import find_spec
+
+    for package in ("torch", "monai", "einops", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(
+                f"The CT generator needs the package {package!r}: pip install 'xraysynth[torch]'."
+            )
