@@ -5,6 +5,7 @@ Time 0 is data, 1 is noise: x_t = (1 - t) data + t noise, and the network predic
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
@@ -45,7 +46,6 @@ def sampled(
         n_steps: How many evaluations.
     """
     state = noise
-    times = step_times(n_steps)
-    for now, then in zip(times, times[1:], strict=False):
+    for now, then in pairwise(step_times(n_steps)):
         state = state + (then - now) * velocity(state, state.new_full((len(state),), now))
     return state

@@ -1,4 +1,4 @@
-"""Hounsfield units as the networks see them: one fixed scale for all volumes, never fitted to one."""
+"""Hounsfield units as the networks see them: one fixed scale, never fitted to a volume."""
 
 import numpy as np
 from numpy.typing import NDArray

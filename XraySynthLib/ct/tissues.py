@@ -24,7 +24,7 @@ MIRRORED = {
     Label.LEFT_FEMUR: Label.RIGHT_FEMUR,
 }
 SCALARS = {
-    # name: (middle, spread) of what people are drawn from; the networks see (value - middle) / spread
+    # name: (middle, spread) of people as drawn; networks see (value - middle) / spread
     "spacing_mm": (2.5, 0.5),
     "fat_mm": (25.0, 12.0),
     "belly_mm": (30.0, 20.0),
