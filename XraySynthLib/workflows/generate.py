@@ -95,7 +95,7 @@ def run(config: GenerateConfig) -> Path:
     indices = range(config.count)
     missing = [index for index in indices if not is_whole(config, index)]
     shared = (config, PRESETS[config.preset])
-    made = map_unordered(_make, missing, shared, config.workers or usable_cpus(), None)
+    made = map_unordered(_make, missing, shared, config.workers or usable_cpus())
     there = set(indices) - set(missing)
     for _ in tracked(chain(there, made), "generate", config.count, config.progress):
         pass

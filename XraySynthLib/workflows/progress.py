@@ -3,12 +3,17 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from XraySynthLib.workflows.config import Progress
 
 Item = TypeVar("Item")
+
+
+MAX_LINES = 1000
+"""JSON lines of a stage, about."""
 
 
 def tracked(
@@ -21,7 +26,7 @@ def tracked(
     """Yield `items`, reporting after each.
 
     JSON lines have `stage`, `done`, `total` and `eta_s` (null before anything is done); they go to
-    standard output, the bar to standard error.
+    standard output, the bar to standard error. A stage of many items has a line for some of them.
 
     Args:
         items: The items.
@@ -31,12 +36,14 @@ def tracked(
         size: How much of the total an item is.
     """
     if progress == "json":
-        start, done = monotonic(), 0
+        start, done, written = monotonic(), 0, 0
         _write(what, done, total, None)
         for item in items:
             yield item
             done += size(item)
-            _write(what, done, total, (monotonic() - start) / done * (total - done))
+            if done >= total or done - written >= total / MAX_LINES:
+                written = done
+                _write(what, done, total, (monotonic() - start) / done * (total - done))
     elif progress == "none":
         yield from items
     else:
@@ -49,8 +56,28 @@ def tracked(
                 bar.update(size(item))
 
 
+@contextmanager
+def stage(what: str, progress: Progress) -> Iterator[None]:
+    """Report a stage that has no steps: when it begins and when it is done."""
+    step = tracked((None,), what, 1, progress)
+    next(step)
+    yield
+    next(step, None)
+
+
+def say(sentence: str, progress: Progress) -> None:
+    """Tell what a person should know while they wait."""
+    if progress == "json":
+        _write_line({"message": sentence})
+    elif progress == "auto":
+        sys.stderr.write(f"xraysynth: {sentence}\n")
+
+
 def _write(stage: str, done: int, total: int, eta_s: float | None) -> None:
     eta_s = None if eta_s is None else round(eta_s, 1)
-    line = json.dumps({"stage": stage, "done": done, "total": total, "eta_s": eta_s})
-    sys.stdout.write(line + "\n")
+    _write_line({"stage": stage, "done": done, "total": total, "eta_s": eta_s})
+
+
+def _write_line(values: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()

@@ -1,7 +1,10 @@
 """Many calls of one function, here, in processes of this machine, or on a Dask cluster."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from XraySynthLib.errors import MissingDependencyError, XraySynthError
@@ -9,6 +12,8 @@ from XraySynthLib.errors import MissingDependencyError, XraySynthError
 Task = TypeVar("Task")
 THREADS_VARIABLE = "XRAYSYNTH_THREADS"
 CONNECT_S = 15
+MAX_WAITING = 10_000
+"""Tasks that a Dask scheduler knows of at a time."""
 
 
 def map_unordered(
@@ -16,7 +21,8 @@ def map_unordered(
     tasks: Sequence[Task],
     shared: tuple[Any, ...],
     n_workers: int,
-    scheduler: str | None,
+    scheduler: str | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[Task]:
     """Call `function(*shared, task)` for every task; yield each task when it is done.
 
@@ -27,6 +33,7 @@ def map_unordered(
         shared: Arguments that are the same for all.
         n_workers: Processes; 1 stays in this one.
         scheduler: Address of a Dask scheduler, whose workers are used instead.
+        say: Is told what holds up the work.
 
     Raises:
         XraySynthError: If workers die again and again, or the scheduler cannot be reached.
@@ -35,7 +42,7 @@ def map_unordered(
     if not tasks:
         return iter(())
     if scheduler is not None:
-        return _on_dask(function, tasks, shared, scheduler)
+        return _on_dask(function, tasks, shared, scheduler, say)
     if n_workers == 1 or len(tasks) == 1:
         return _here(function, tasks, shared)
     return _in_processes(function, tasks, shared, min(n_workers, len(tasks)))
@@ -67,7 +74,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(
         n_workers,
         multiprocessing.get_context("spawn"),
-        initializer=_limit_threads,
+        initializer=_begin_worker,
         initargs=(threads,),
     )
     waiting: dict[Future, Task] = {}
@@ -75,7 +82,8 @@ def _in_processes(
     try:
         while True:
             while len(waiting) < 2 * n_workers and (task := next(todo, None)) is not None:
-                waiting[pool.submit(function, *shared, task)] = task
+                with _interrupts_held():
+                    waiting[pool.submit(function, *shared, task)] = task
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -87,18 +95,39 @@ def _in_processes(
             "fewer --workers."
         ) from error
     finally:
+        if waiting:  # stopped early: what is under way is not waited for
+            for process in list(pool._processes.values()):  # from Python 3.14: terminate_workers
+                process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _limit_threads(threads: str) -> None:
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back meanwhile; processes that begin here never hear it, they are ended."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker(threads: str) -> None:
     os.environ[THREADS_VARIABLE] = threads
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows tells every process of the console
 
 
 def _on_dask(
-    function: Callable[..., Any], tasks: Sequence[Task], shared: tuple[Any, ...], scheduler: str
+    function: Callable[..., Any],
+    tasks: Sequence[Task],
+    shared: tuple[Any, ...],
+    scheduler: str,
+    say: Callable[[str], None],
 ) -> Iterator[Task]:
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, Future, as_completed
         from distributed.scheduler import KilledWorker
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
@@ -109,14 +138,28 @@ def _on_dask(
     except (OSError, ValueError) as error:
         raise XraySynthError(f"No Dask scheduler answers at {scheduler}: {error}.") from error
     with client:
-        futures = {client.submit(function, *shared, task, pure=False): task for task in tasks}
+        todo = iter(tasks)
+
+        def submitted(n_tasks: int) -> dict[Future, Task]:
+            return {
+                client.submit(function, *shared, task, pure=False): task
+                for task in islice(todo, n_tasks)
+            }
+
+        waiting = submitted(MAX_WAITING)
+        if not client.nthreads():
+            say(f"No worker is connected to {scheduler} yet; waiting for one.")
+        done = as_completed(waiting)
         try:
-            for future in as_completed(futures):
+            for future in done:
                 future.result()
-                yield futures[future]
+                yield waiting.pop(future)
+                more = submitted(1)
+                waiting |= more
+                done.update(more)
         except KilledWorker as error:
             raise XraySynthError(
                 "Dask's workers died again and again on one part, perhaps for want of memory."
             ) from error
         finally:
-            client.cancel(list(futures))
+            client.cancel(list(waiting))
