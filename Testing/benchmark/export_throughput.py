@@ -29,7 +29,7 @@ from XraySynthLib.data.sets import open_set, webdataset
 from XraySynthLib.drr import draw_acquisition, expose, materials_from_hu, to_line_integral
 from XraySynthLib.drr.materials import bounding_box
 from XraySynthLib.drr.projection import MASK_MIN_VOXELS
-from XraySynthLib.workflows import export
+from XraySynthLib.workflows import export, export_images
 
 COLUMNS = ("what", "images", "wall_s", "images_per_s", "rss_mb", "mean_difference", "processor")
 
@@ -48,7 +48,7 @@ def rtk_projector(density, ras_from_ijk) -> RtkJoseph:
     return projector
 
 
-def rtk_samples(config: export.ExportConfig, subjects, recipe: export.Recipe):
+def rtk_samples(config: export.ExportConfig, subjects, recipe: export_images.Recipe):
     """The plain loop: one image after the other."""
     for number, source in enumerate(subjects.values()):
         volume, landmarks = source.read()
@@ -72,14 +72,14 @@ def rtk_samples(config: export.ExportConfig, subjects, recipe: export.Recipe):
             xray = expose(area_density, materials.names, record.view, record.exposure, noise)
             field = record.open_field
             masks = {
-                export.mask_name(label): (one.project(record.view) > threshold_mm)
+                export_images.mask_name(label): (one.project(record.view) > threshold_mm)
                 & (True if field is None else field)
                 for label, one in of_labels.items()
             }
             yield Sample(
                 key=f"{source.name}-{item:08d}",
                 xray=to_line_integral(xray),
-                landmarks=export.seen_in_field(landmarks.seen_from(record.view), field),
+                landmarks=export_images.seen_in_field(landmarks.seen_from(record.view), field),
                 masks=masks,
                 provenance=Provenance("simulated", source.name, (recipe.seed, item)),
             )
@@ -128,7 +128,9 @@ def memory_over(config: export.ExportConfig) -> list[tuple[int, float]]:
     description.write(config.output / UNFINISHED_NAME)
     found, done = [], 0
     for part in description.parts:
-        export.make_part(config.output, config.format, recipe, (part, subjects[part.subject]))
+        export_images.make_part(
+            config.output, config.format, recipe, (part, subjects[part.subject])
+        )
         (config.output / f"{part.split}-{part.index_in_split:06d}.tar").unlink()
         done += part.count
         if done % 200 == 0:
