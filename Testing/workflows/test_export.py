@@ -210,6 +210,12 @@ class TestAgain:
         assert outcome.out == "Checked 16 files, none is damaged.\n"
         assert contents(whole) == before
 
+    def test_verify_of_what_is_not_there_yet(self, xraysynth, subjects, tmp_path):
+        words = ("--views", 1, "--workers", 1, "--verify")
+        outcome = export(xraysynth, subjects, tmp_path / "set", *words)
+        assert outcome.out == "Checked 0 files, none is damaged.\n"
+        assert len(open_set(tmp_path / "set")) == 3
+
     def test_a_lost_report_is_made_again(self, copied, whole, xraysynth):
         subjects, folder = copied
         (folder / "index.html").unlink()
@@ -443,7 +449,7 @@ class TestProgress:
         )
         lines = [json.loads(line) for line in outcome.out.splitlines()]
         made = [line["done"] for line in lines if line.get("stage") == "export"]
-        assert made == [0, 2, 4, 6, 8, 10, 12]
+        assert made == [*range(13)]
         assert {"assemble", "report"} <= {line.get("stage") for line in lines}
         assert lines[-1] == {"result": str(tmp_path / "set")}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from XraySynthLib.workflows import workers
-from XraySynthLib.workflows.workers import map_unordered
+from XraySynthLib.workflows.workers import map_unordered, step
 
 
 def touch(folder: Path, name: str) -> None:
@@ -21,6 +21,20 @@ def touch_then_sleep(folder: Path, name: str) -> None:
     """Take far longer than a test waits."""
     touch(folder, name)
     time.sleep(600)
+
+
+def two_steps(folder: Path, name: str) -> None:
+    step()
+    step()
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_steps_are_counted(n_workers, tmp_path):
+    counts = []
+    done = map_unordered(two_steps, ["a", "b", "c"], (tmp_path,), n_workers, count=counts.append)
+    assert {*done} == {"a", "b", "c"}
+    assert sum(counts) == 6
+    assert max(counts) == 1 or n_workers == 2
 
 
 INTERRUPTED = """

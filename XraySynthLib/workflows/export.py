@@ -43,7 +43,7 @@ from XraySynthLib.workflows.export_folder import (
     remove_leftovers,
 )
 from XraySynthLib.workflows.export_images import Recipe, make_part, mask_name
-from XraySynthLib.workflows.progress import say, stage, tracked
+from XraySynthLib.workflows.progress import counted, say, stage
 from XraySynthLib.workflows.set_report import write_set_report
 from XraySynthLib.workflows.subjects import SubjectFolder, common_landmark_names, find_subjects
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
@@ -295,11 +295,14 @@ def _make_parts(
     tasks = [(part, subjects[part.subject]) for part in missing]
     shared = (config.output.resolve(), description.layout, recipe)
     n_workers = config.workers or usable_cpus()
-    say_sentence = partial(say, progress=config.progress)
-    done = map_unordered(make_part, tasks, shared, n_workers, config.scheduler, say_sentence)
     n_images = sum(part.count for part in missing)
-    for _ in tracked(done, "export", n_images, config.progress, lambda task: task[0].count):
-        pass
+    tell = partial(say, progress=config.progress)
+    with counted("export", n_images, config.progress) as count:
+        for part, _ in map_unordered(
+            make_part, tasks, shared, n_workers, config.scheduler, tell, count
+        ):
+            if config.scheduler is not None:
+                count(part.count)
 
 
 def _clear(folder: Path, description: SetDescription) -> None:

@@ -224,7 +224,8 @@ def look(folder: Path, description: SetDescription, verify: bool, progress: Prog
     """
     findings = Findings()
     there = _files_of_set(folder)
-    was_finished = there is not None or not (folder / UNFINISHED_NAME).exists()
+    unfinished = (folder / UNFINISHED_NAME).exists() or not (folder / PARTS_FOLDER).exists()
+    was_finished = there is not None or not unfinished
     fragments_are_gone = was_finished and not layout_module(description.layout).FRAGMENTS_STAY
     had_fragments = False
     parts = description.parts

@@ -34,6 +34,7 @@ from XraySynthLib.drr import (
 from XraySynthLib.errors import UnreadableFileError, XraySynthError
 from XraySynthLib.geometry import Intrinsics
 from XraySynthLib.workflows.subjects import SubjectFolder
+from XraySynthLib.workflows.workers import step
 
 
 @dataclass(frozen=True)
@@ -210,3 +211,4 @@ def _recorded(samples: Iterator[Sample], records: list[dict[str, Any]]) -> Itera
     for sample in samples:
         records.append(sample_to_record(sample))
         yield sample
+        step()

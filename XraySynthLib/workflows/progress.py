@@ -35,25 +35,45 @@ def tracked(
         progress: How to report.
         size: How much of the total an item is.
     """
-    if progress == "json":
-        start, done, written = monotonic(), 0, 0
-        _write(what, done, total, None)
+    with counted(what, total, progress) as count:
         for item in items:
             yield item
-            done += size(item)
-            if done >= total or done - written >= total / MAX_LINES:
-                written = done
-                _write(what, done, total, (monotonic() - start) / done * (total - done))
+            count(size(item))
+
+
+@contextmanager
+def counted(what: str, total: int, progress: Progress) -> Iterator[Callable[[int], object]]:
+    """Lend a function that is told how much more of a stage is done; see `tracked`."""
+    if progress == "json":
+        yield _JsonLines(what, total).update
     elif progress == "none":
-        yield from items
+        yield lambda more: None
     else:
         from tqdm import tqdm
 
         # None: shown on a terminal only
         with tqdm(desc=what, total=total, disable=None) as bar:
-            for item in items:
-                yield item
-                bar.update(size(item))
+            yield bar.update
+
+
+class _JsonLines:
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
+        self._start, self._done, self._written = monotonic(), 0, 0
+        self._write(None)
+
+    def update(self, more: int) -> None:
+        self._done += more
+        unwritten = self._done - self._written
+        if self._done >= self._total or unwritten >= self._total / MAX_LINES:
+            left = self._total - self._done
+            self._write((monotonic() - self._start) / self._done * left)
+
+    def _write(self, eta_s: float | None) -> None:
+        self._written = self._done
+        eta_s = None if eta_s is None else round(eta_s, 1)
+        line = {"stage": self._what, "done": self._done, "total": self._total, "eta_s": eta_s}
+        _write_line(line)
 
 
 @contextmanager
@@ -71,11 +91,6 @@ def say(sentence: str, progress: Progress) -> None:
         _write_line({"message": sentence})
     elif progress == "auto":
         sys.stderr.write(f"xraysynth: {sentence}\n")
-
-
-def _write(stage: str, done: int, total: int, eta_s: float | None) -> None:
-    eta_s = None if eta_s is None else round(eta_s, 1)
-    _write_line({"stage": stage, "done": done, "total": total, "eta_s": eta_s})
 
 
 def _write_line(values: dict[str, Any]) -> None:

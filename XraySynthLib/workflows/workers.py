@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from XraySynthLib.errors import MissingDependencyError, XraySynthError
 
 Task = TypeVar("Task")
 THREADS_VARIABLE = "XRAYSYNTH_THREADS"
-CONNECT_S = 15
+CONNECT_S, COUNT_EVERY_S = 15, 0.5
 MAX_WAITING = 10_000
 """Tasks that a Dask scheduler knows of at a time."""
 
@@ -23,6 +24,7 @@ def map_unordered(
     n_workers: int,
     scheduler: str | None = None,
     say: Callable[[str], None] = lambda sentence: None,
+    count: Callable[[int], object] = lambda steps: None,
 ) -> Iterator[Task]:
     """Call `function(*shared, task)` for every task; yield each task when it is done.
 
@@ -34,6 +36,8 @@ def map_unordered(
         n_workers: Processes; 1 stays in this one.
         scheduler: Address of a Dask scheduler, whose workers are used instead.
         say: Is told what holds up the work.
+        count: Is told how many more steps of tasks are done: calls of `step` in `function`. Dask's
+            workers do not tell.
 
     Raises:
         XraySynthError: If workers die again and again, or the scheduler cannot be reached.
@@ -44,8 +48,8 @@ def map_unordered(
     if scheduler is not None:
         return _on_dask(function, tasks, shared, scheduler, say)
     if n_workers == 1 or len(tasks) == 1:
-        return _here(function, tasks, shared)
-    return _in_processes(function, tasks, shared, min(n_workers, len(tasks)))
+        return _here(function, tasks, shared, count)
+    return _in_processes(function, tasks, shared, min(n_workers, len(tasks)), count)
 
 
 def usable_cpus() -> int:
@@ -55,27 +59,53 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def _nobody() -> None:
+    pass
+
+
+_told_of_step: Callable[[], object] = _nobody
+
+
+def step() -> None:
+    """Say, in a task's function, that a step of the task is done."""
+    _told_of_step()
+
+
 def _here(
-    function: Callable[..., Any], tasks: Sequence[Task], shared: tuple[Any, ...]
+    function: Callable[..., Any],
+    tasks: Sequence[Task],
+    shared: tuple[Any, ...],
+    count: Callable[[int], object],
 ) -> Iterator[Task]:
+    global _told_of_step
     for task in tasks:
-        function(*shared, task)
+        _told_of_step = partial(count, 1)
+        try:
+            function(*shared, task)
+        finally:
+            _told_of_step = _nobody
         yield task
 
 
 def _in_processes(
-    function: Callable[..., Any], tasks: Sequence[Task], shared: tuple[Any, ...], n_workers: int
+    function: Callable[..., Any],
+    tasks: Sequence[Task],
+    shared: tuple[Any, ...],
+    n_workers: int,
+    count: Callable[[int], object],
 ) -> Iterator[Task]:
     import multiprocessing
     from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
 
     threads = str(max(1, usable_cpus() // n_workers))
+    context = multiprocessing.get_context("spawn")
+    n_steps, n_counted = context.Value("q", 0), 0
     pool = ProcessPoolExecutor(
         n_workers,
-        multiprocessing.get_context("spawn"),
+        context,
         initializer=_begin_worker,
-        initargs=(threads,),
+        initargs=(threads, n_steps),
     )
     waiting: dict[Future, Task] = {}
     todo = iter(tasks)
@@ -86,7 +116,11 @@ def _in_processes(
                     waiting[pool.submit(function, *shared, task)] = task
             if not waiting:
                 return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            done = wait(waiting, COUNT_EVERY_S, FIRST_COMPLETED).done
+            more = n_steps.get_obj().value - n_counted  # whose lock a dead worker may hold
+            n_counted += more
+            count(more)
+            for future in done:
                 future.result()
                 yield waiting.pop(future)
     except BrokenProcessPool as error:
@@ -114,9 +148,16 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin_worker(threads: str) -> None:
+def _begin_worker(threads: str, n_steps: Any) -> None:
+    global _told_of_step
+    _told_of_step = partial(_increase, n_steps)
     os.environ[THREADS_VARIABLE] = threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows tells every process of the console
+
+
+def _increase(n_steps: Any) -> None:
+    with n_steps.get_lock():
+        n_steps.value += 1
 
 
 def _on_dask(
