@@ -222,6 +222,17 @@ class TestAgain:
         assert export(xraysynth, subjects, folder).code == 0
         assert contents(folder) == contents(whole)
 
+    @pytest.mark.parametrize("layout", ["coco", "deepfluoro"])
+    def test_a_lost_plan(self, layout, xraysynth, subjects, tmp_path):
+        """Also where fragments stay beside the parts' records, or are gone."""
+        words = ("--views", 1, "--format", layout, "--workers", 1)
+        folder = tmp_path / "set"
+        assert export(xraysynth, subjects / "anna", folder, *words).code == 0
+        before = contents(folder)
+        (folder / "set.json").unlink()
+        assert export(xraysynth, subjects / "anna", folder, *words).code == 0
+        assert contents(folder) == before
+
     def test_a_lost_plan_of_another_set(self, copied, xraysynth, failed):
         subjects, folder = copied
         (folder / "set.json").unlink()

@@ -127,8 +127,8 @@ def refuse_another_set(
         raise UsageError(f"{folder} is not empty and holds no set; name another --output.")
     thorough = verify or there is None
     by_subject = groupby(description.parts, key=lambda part: part.subject)
-    n_subjects = len(description.subjects)
-    for name, parts in tracked(by_subject, "subjects", n_subjects, progress):
+    n_subjects, shown = len(description.subjects), progress if thorough else "none"
+    for name, parts in tracked(by_subject, "subjects", n_subjects, shown):
         if not _made_from(
             folder, list(parts), description.layout, subjects[name], recipe, thorough
         ):
@@ -148,7 +148,11 @@ def _holds_parts_alone(folder: Path, description: SetDescription) -> bool:
     if not folder.is_dir() or not any(path.name != LOCK_NAME for path in folder.iterdir()):
         return True
     parts = {f"{part.stem}.json": part for part in description.parts}
-    records = [f"{PARTS_FOLDER}/{path.name}" for path in folder.glob(f"{PARTS_FOLDER}/*.json")]
+    records = [
+        f"{PARTS_FOLDER}/{path.name}"
+        for path in folder.glob(f"{PARTS_FOLDER}/*.json")
+        if path.stem.isdecimal()  # else a layout's fragment
+    ]
     try:
         return bool(records) and all(
             name in parts and read_part_record(folder, parts[name]) is not None for name in records
