@@ -48,9 +48,10 @@ def rtk_projector(density, ras_from_ijk) -> RtkJoseph:
     return projector
 
 
-def rtk_samples(config: export.ExportConfig, subjects, recipe: export_images.Recipe):
+def rtk_samples(config: export.ExportConfig, plan: export_images.ExportPlan):
     """The plain loop: one image after the other."""
-    for number, source in enumerate(subjects.values()):
+    recipe = plan.recipe
+    for number, source in enumerate(plan.subjects.values()):
         volume, landmarks = source.read()
         materials = materials_from_hu(volume).cropped()
         of_materials = [
@@ -87,11 +88,11 @@ def rtk_samples(config: export.ExportConfig, subjects, recipe: export_images.Rec
 
 def run_rtk(config: export.ExportConfig) -> float:
     """Seconds of the plain loop."""
-    description, subjects, recipe = export.plan_set(config)
+    plan = export.plan_set(config)
     config.output.mkdir(parents=True)
     start = time.perf_counter()
-    part = replace(description.parts[0], split="train", index_in_split=0)
-    webdataset.write_part(config.output, part, rtk_samples(config, subjects, recipe))
+    part = replace(plan.description.parts[0], split="train", index_in_split=0)
+    webdataset.write_part(config.output, part, rtk_samples(config, plan))
     return time.perf_counter() - start
 
 
@@ -123,14 +124,13 @@ def memory_over(config: export.ExportConfig) -> list[tuple[int, float]]:
     """(images made, resident MB) after every 200 images of one process."""
     from XraySynthLib.data.sets.description import UNFINISHED_NAME
 
-    description, subjects, recipe = export.plan_set(config)
+    plan = export.plan_set(config)
     (config.output / "parts").mkdir(parents=True)
-    description.write(config.output / UNFINISHED_NAME)
+    plan.description.write(config.output / UNFINISHED_NAME)
     found, done = [], 0
-    for part in description.parts:
-        export_images.make_part(
-            config.output, config.format, recipe, (part, subjects[part.subject])
-        )
+    for part in plan.description.parts:
+        task = part, plan.subjects[part.subject]
+        export_images.make_part(config.output, config.format, plan.recipe, task)
         (config.output / f"{part.split}-{part.index_in_split:06d}.tar").unlink()
         done += part.count
         if done % 200 == 0:
@@ -151,12 +151,12 @@ def main() -> None:
         ours = config_of(options.subjects, Path(name, "export"), options.images)
         plain = config_of(options.subjects, Path(name, "rtk"), options.images)
         run_export(config_of(options.subjects, Path(name, "warm"), 2))  # compiles, fills caches
-        n_images = options.images * len(export.plan_set(ours)[1])
+        n_images = options.images * len(export.plan_set(ours).subjects)
         for what, seconds in (("export", run_export(ours)), ("itk-rtk loop", run_rtk(plain))):
             rows.append((what, n_images, round(seconds, 2), round(n_images / seconds, 2), "", ""))
         rows.append(("images", n_images, "", "", "", difference(ours.output, plain.output)))
         if options.memory_images:
-            views = options.memory_images // len(export.plan_set(ours)[1])
+            views = options.memory_images // len(export.plan_set(ours).subjects)
             memory = config_of(options.subjects, Path(name, "memory"), views)
             rows += [("memory", n, "", "", round(mb, 1), "") for n, mb in memory_over(memory)]
     with options.output.open("w", newline="") as file:

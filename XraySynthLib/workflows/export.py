@@ -42,10 +42,10 @@ from XraySynthLib.workflows.export_folder import (
     refuse_mixed_subjects,
     remove_leftovers,
 )
-from XraySynthLib.workflows.export_images import Recipe, make_part, mask_name
+from XraySynthLib.workflows.export_images import ExportPlan, Recipe, make_part, mask_name
 from XraySynthLib.workflows.progress import counted, say, stage
 from XraySynthLib.workflows.set_report import write_set_report
-from XraySynthLib.workflows.subjects import SubjectFolder, common_landmark_names, find_subjects
+from XraySynthLib.workflows.subjects import common_landmark_names, find_subjects
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
 Range = tuple[float, float]
@@ -139,7 +139,7 @@ def check_inputs(config: ExportConfig) -> None:
     Raises:
         XraySynthError: Saying what to change.
     """
-    refuse_another_set(config.output, *plan_set(config), verify=False)
+    refuse_another_set(config.output, plan_set(config), verify=False)
 
 
 def run(config: ExportConfig) -> Path | str:
@@ -151,34 +151,26 @@ def run(config: ExportConfig) -> Path | str:
     """
     plan = plan_set(config)
     folder = config.output
-    refuse_another_set(folder, *plan, config.verify, config.progress)
+    refuse_another_set(folder, plan, config.verify, config.progress)
     if is_whole(folder) and not config.verify:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        refuse_another_set(
-            folder, *plan, verify=False
-        )  # which another run may have begun meanwhile
+        refuse_another_set(folder, plan, verify=False)  # another run may have begun one meanwhile
         remove_leftovers(folder)
-        findings = look(folder, plan[0], config.verify, config.progress)
-        _complete(config, *plan, findings)
+        findings = look(folder, plan.description, config.verify, config.progress)
+        _complete(config, plan, findings)
     return str(findings) if config.verify else folder
 
 
-def _complete(
-    config: ExportConfig,
-    description: SetDescription,
-    subjects: dict[str, SubjectFolder],
-    recipe: Recipe,
-    findings: Findings,
-) -> None:
+def _complete(config: ExportConfig, plan: ExportPlan, findings: Findings) -> None:
     """Make the parts that are missing, then what is made of all parts."""
-    folder, files = config.output, findings.assembled
+    folder, description, files = config.output, plan.description, findings.assembled
     if files is None:
         description.write(folder / UNFINISHED_NAME)
         (folder / PARTS_FOLDER).mkdir(exist_ok=True)
         (folder / SET_NAME).unlink(missing_ok=True)
-        _make_parts(config, description, subjects, recipe, findings.missing)
+        _make_parts(config, plan, findings.missing)
         refuse_mixed_subjects(folder, description, config.progress)
         with stage("assemble", config.progress):
             names = layout_module(description.layout).assemble(folder, description)
@@ -192,7 +184,7 @@ def _complete(
     _clear(folder, description)
 
 
-def plan_set(config: ExportConfig) -> tuple[SetDescription, dict[str, SubjectFolder], Recipe]:
+def plan_set(config: ExportConfig) -> ExportPlan:
     """Decide everything that decides the set's bytes, and check it."""
     if config.views < 1 or config.part_size < 1 or config.workers < 0 or config.seed < 0:
         raise UsageError(
@@ -214,7 +206,7 @@ def plan_set(config: ExportConfig) -> tuple[SetDescription, dict[str, SubjectFol
         mask_names=tuple(map(mask_name, recipe.label_values)),
         options=recipe.to_dict(),
     )
-    return description, {subject.name: subject for subject in subjects}, recipe
+    return ExportPlan(description, {subject.name: subject for subject in subjects}, recipe)
 
 
 def _splits(config: ExportConfig, derived_from: dict[str, tuple[str, ...]]) -> dict[str, str]:
@@ -239,10 +231,10 @@ def _read_split_file(path: Path, subjects: set[str]) -> dict[str, str]:
         splits = json.loads(path.read_text("utf-8"))
     if not isinstance(splits, dict) or not all(split in SPLITS for split in splits.values()):
         raise unreadable(path, f'it must hold {{"SUBJECT": "{SPLITS[0]}", ...}}, each of {SPLITS}.')
-    for odd, what in ((subjects - set(splits), "does not name"), (set(splits) - subjects, "names")):
-        if odd:
-            there = "" if what == "does not name" else ", who is none of the subjects"
-            raise unreadable(path, f"it {what} {', '.join(sorted(odd)[:4])}{there}.")
+    if absent := sorted(subjects - set(splits)):
+        raise unreadable(path, f"it does not name {', '.join(absent[:4])}.")
+    if odd := sorted(set(splits) - subjects):
+        raise unreadable(path, f"it names {', '.join(odd[:4])}, who is none of the subjects.")
     return splits
 
 
@@ -282,18 +274,12 @@ def _recipe(config: ExportConfig) -> Recipe:
         raise UsageError(str(error)) from error
 
 
-def _make_parts(
-    config: ExportConfig,
-    description: SetDescription,
-    subjects: dict[str, SubjectFolder],
-    recipe: Recipe,
-    missing: list[Part],
-) -> None:
+def _make_parts(config: ExportConfig, plan: ExportPlan, missing: list[Part]) -> None:
     """Make parts, wherever; say how far it has got in images."""
     for part in missing:
         (config.output / f"{part.stem}.json").unlink(missing_ok=True)
-    tasks = [(part, subjects[part.subject]) for part in missing]
-    shared = (config.output.resolve(), description.layout, recipe)
+    tasks = [(part, plan.subjects[part.subject]) for part in missing]
+    shared = (config.output.resolve(), config.format, plan.recipe)
     n_workers = config.workers or usable_cpus()
     n_images = sum(part.count for part in missing)
     tell = partial(say, progress=config.progress)
@@ -309,8 +295,7 @@ def _clear(folder: Path, description: SetDescription) -> None:
     """Remove what only an unfinished set needs, the plan last."""
     remove_leftovers(folder)  # of workers that died
     if not layout_module(description.layout).FRAGMENTS_STAY:
-        for part in description.parts:
-            for fragment in folder.glob(f"{part.stem}.*"):
-                if fragment.suffix != ".json":
-                    fragment.unlink()
+        for path in (folder / PARTS_FOLDER).iterdir():
+            if path.suffix != ".json":
+                path.unlink()
     (folder / UNFINISHED_NAME).unlink(missing_ok=True)

@@ -16,10 +16,9 @@ from XraySynthLib.data.sets.description import UNFINISHED_NAME
 from XraySynthLib.data.sets.parts import PARTS_FOLDER, damaged_files, read_part_record
 from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.workflows.config import Progress
-from XraySynthLib.workflows.export_images import Recipe, inputs_digest
+from XraySynthLib.workflows.export_images import ExportPlan, inputs_digest
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.set_report import PAGE_NAME, SHEET_NAME, STATISTICS_NAME
-from XraySynthLib.workflows.subjects import SubjectFolder
 
 LOCK_NAME = ".lock"
 REPORT_NAMES = (PAGE_NAME, SHEET_NAME, STATISTICS_NAME)
@@ -83,8 +82,8 @@ def remove_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def read_plan(folder: Path) -> SetDescription | None:
-    """The plan of the set in a folder, finished or not; None where there is none to be read."""
+def read_description(folder: Path) -> SetDescription | None:
+    """What describes the set in a folder, finished or not; None where there is none to be read."""
     for name in (SET_NAME, UNFINISHED_NAME):
         with suppress(UnreadableFileError):  # the parts may still say whose they are
             return SetDescription.read(folder / name)
@@ -93,9 +92,7 @@ def read_plan(folder: Path) -> SetDescription | None:
 
 def refuse_another_set(
     folder: Path,
-    description: SetDescription,
-    subjects: Mapping[str, SubjectFolder],
-    recipe: Recipe,
+    plan: ExportPlan,
     verify: bool,
     progress: Progress = "none",
 ) -> None:
@@ -103,22 +100,17 @@ def refuse_another_set(
 
     Args:
         folder: The set's.
-        description: Its plan.
-        subjects: Name -> subject.
-        recipe: How images are made.
+        plan: What is to be there.
         verify: Compare the bytes of all subjects' files, not only of those that were written since.
         progress: How to report.
 
     Raises:
         UsageError: Saying what differs.
     """
-    there = read_plan(folder)
+    description, there = plan.description, read_description(folder)
     if there is not None:
-        for one in fields(SetDescription):
-            name = one.name
-            if name != "files" and _plain(getattr(there, name)) != _plain(
-                getattr(description, name)
-            ):
+        for name in (one.name for one in fields(SetDescription) if one.name != "files"):
+            if _plain(getattr(there, name)) != _plain(getattr(description, name)):
                 raise UsageError(
                     f"{folder} holds a set of other options: its {name.replace('_', ' ')} "
                     "differ; name another --output, or repeat the command that made it."
@@ -129,9 +121,7 @@ def refuse_another_set(
     by_subject = groupby(description.parts, key=lambda part: part.subject)
     n_subjects, shown = len(description.subjects), progress if thorough else "none"
     for name, parts in tracked(by_subject, "subjects", n_subjects, shown):
-        if not _made_from(
-            folder, list(parts), description.layout, subjects[name], recipe, thorough
-        ):
+        if not _made_from_the_same(folder, list(parts), plan, thorough):
             raise UsageError(
                 f"{folder} holds images of {name} that were made from other files or options than "
                 "those of now; name another --output, or put the files back."
@@ -161,24 +151,18 @@ def _holds_parts_alone(folder: Path, description: SetDescription) -> bool:
         return False
 
 
-def _made_from(
-    folder: Path,
-    parts: list[Part],
-    layout: str,
-    source: SubjectFolder,
-    recipe: Recipe,
-    thorough: bool,
-) -> bool:
+def _made_from_the_same(folder: Path, parts: list[Part], plan: ExportPlan, thorough: bool) -> bool:
     """Whether those parts of a subject that are there were made from its files as they are now.
 
     Files that were not written since the first of these parts are taken for the same, unless
     `thorough`.
     """
+    source = plan.subjects[parts[0].subject]
     records = [folder / f"{part.stem}.json" for part in parts]
     made_ns = [path.stat().st_mtime_ns for path in records if path.exists()]
     if not made_ns or not (thorough or source.changed_ns() >= min(made_ns)):
         return True
-    inputs = inputs_digest(layout, recipe, source, source.digest())
+    inputs = inputs_digest(plan.description.layout, plan.recipe, source, source.digest())
     for part in parts:
         with suppress(UnreadableFileError):  # it will be made again
             record = read_part_record(folder, part)

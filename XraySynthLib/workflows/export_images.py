@@ -5,7 +5,7 @@ What decides that a part is to be made is not here, but in `export` and `export_
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from XraySynthLib import __version__
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Provenance, Quantity, Sample, Xray
 from XraySynthLib.data.formats.sample_files import sample_to_record
 from XraySynthLib.data.pelvis import BONE_NAMES
-from XraySynthLib.data.sets import DERIVED_FROM, Part, layout_module
+from XraySynthLib.data.sets import DERIVED_FROM, Part, SetDescription, layout_module
 from XraySynthLib.data.sets.description import UNFINISHED_NAME
 from XraySynthLib.data.sets.parts import write_part_record
 from XraySynthLib.drr import (
@@ -75,6 +75,21 @@ class Recipe:
             "seed": self.seed,
             "aim_offset_mm": list(self.aim_offset_mm),
         }
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """Everything that decides a set's bytes.
+
+    Attributes:
+        description: The set's.
+        subjects: Name -> subject.
+        recipe: How images are made.
+    """
+
+    description: SetDescription
+    subjects: Mapping[str, SubjectFolder]
+    recipe: Recipe
 
 
 def mask_name(label: int) -> str:
