@@ -187,10 +187,10 @@ def _as_words(values: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
             continue
-        if not isinstance(value, list):
-            words.append(f"--{option}={value}")  # so that the value may begin with a dash
-        elif value:
+        if isinstance(value, list):
             words += [f"--{option}", *map(str, value)]
+        else:
+            words.append(f"--{option}={value}")  # so that the value may begin with a dash
     return words
 
 
@@ -201,7 +201,7 @@ def _overview() -> str:
         "usage: xraysynth VERB [OPTIONS]\n\n"
         "Synthetic X-ray training data for image-guided surgery.\n\n"
         f"verbs:\n{verbs}\n\n"
-        "Every verb takes --help, --config FILE, --dry-run, --seed, --device and --progress."
+        "Every verb takes --help, --config FILE, --dry-run, --seed and --progress."
     )
 
 

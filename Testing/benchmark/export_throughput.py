@@ -29,7 +29,7 @@ from XraySynthLib.data.sets import open_set, webdataset
 from XraySynthLib.drr import draw_acquisition, expose, materials_from_hu, to_line_integral
 from XraySynthLib.drr.materials import bounding_box
 from XraySynthLib.drr.projection import MASK_MIN_VOXELS
-from XraySynthLib.workflows import export
+from XraySynthLib.workflows import export, export_images
 
 COLUMNS = ("what", "images", "wall_s", "images_per_s", "rss_mb", "mean_difference", "processor")
 
@@ -48,9 +48,10 @@ def rtk_projector(density, ras_from_ijk) -> RtkJoseph:
     return projector
 
 
-def rtk_samples(config: export.ExportConfig, subjects, recipe: export.Recipe):
+def rtk_samples(config: export.ExportConfig, plan: export_images.ExportPlan):
     """The plain loop: one image after the other."""
-    for number, source in enumerate(subjects.values()):
+    recipe = plan.recipe
+    for number, source in enumerate(plan.subjects.values()):
         volume, landmarks = source.read()
         materials = materials_from_hu(volume).cropped()
         of_materials = [
@@ -72,14 +73,14 @@ def rtk_samples(config: export.ExportConfig, subjects, recipe: export.Recipe):
             xray = expose(area_density, materials.names, record.view, record.exposure, noise)
             field = record.open_field
             masks = {
-                export.mask_name(label): (one.project(record.view) > threshold_mm)
+                export_images.mask_name(label): (one.project(record.view) > threshold_mm)
                 & (True if field is None else field)
                 for label, one in of_labels.items()
             }
             yield Sample(
                 key=f"{source.name}-{item:08d}",
                 xray=to_line_integral(xray),
-                landmarks=export.seen_in_field(landmarks.seen_from(record.view), field),
+                landmarks=export_images.seen_in_field(landmarks.seen_from(record.view), field),
                 masks=masks,
                 provenance=Provenance("simulated", source.name, (recipe.seed, item)),
             )
@@ -87,11 +88,11 @@ def rtk_samples(config: export.ExportConfig, subjects, recipe: export.Recipe):
 
 def run_rtk(config: export.ExportConfig) -> float:
     """Seconds of the plain loop."""
-    description, subjects, recipe = export.plan_set(config)
+    plan = export.plan_set(config)
     config.output.mkdir(parents=True)
     start = time.perf_counter()
-    part = replace(description.parts[0], split="train", index_in_split=0)
-    webdataset.write_part(config.output, part, rtk_samples(config, subjects, recipe))
+    part = replace(plan.description.parts[0], split="train", index_in_split=0)
+    webdataset.write_part(config.output, part, rtk_samples(config, plan))
     return time.perf_counter() - start
 
 
@@ -123,12 +124,13 @@ def memory_over(config: export.ExportConfig) -> list[tuple[int, float]]:
     """(images made, resident MB) after every 200 images of one process."""
     from XraySynthLib.data.sets.description import UNFINISHED_NAME
 
-    description, subjects, recipe = export.plan_set(config)
+    plan = export.plan_set(config)
     (config.output / "parts").mkdir(parents=True)
-    description.write(config.output / UNFINISHED_NAME)
+    plan.description.write(config.output / UNFINISHED_NAME)
     found, done = [], 0
-    for part in description.parts:
-        export.make_part(config.output, config.format, recipe, (part, subjects[part.subject]))
+    for part in plan.description.parts:
+        task = part, plan.subjects[part.subject]
+        export_images.make_part(config.output, config.format, plan.recipe, task)
         (config.output / f"{part.split}-{part.index_in_split:06d}.tar").unlink()
         done += part.count
         if done % 200 == 0:
@@ -149,12 +151,12 @@ def main() -> None:
         ours = config_of(options.subjects, Path(name, "export"), options.images)
         plain = config_of(options.subjects, Path(name, "rtk"), options.images)
         run_export(config_of(options.subjects, Path(name, "warm"), 2))  # compiles, fills caches
-        n_images = options.images * len(export.plan_set(ours)[1])
+        n_images = options.images * len(export.plan_set(ours).subjects)
         for what, seconds in (("export", run_export(ours)), ("itk-rtk loop", run_rtk(plain))):
             rows.append((what, n_images, round(seconds, 2), round(n_images / seconds, 2), "", ""))
         rows.append(("images", n_images, "", "", "", difference(ours.output, plain.output)))
         if options.memory_images:
-            views = options.memory_images // len(export.plan_set(ours)[1])
+            views = options.memory_images // len(export.plan_set(ours).subjects)
             memory = config_of(options.subjects, Path(name, "memory"), views)
             rows += [("memory", n, "", "", round(mb, 1), "") for n, mb in memory_over(memory)]
     with options.output.open("w", newline="") as file:

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from XraySynthLib.data import Provenance
+from XraySynthLib.data import LandmarkSet
+from XraySynthLib.data.formats import read_landmarks, write_landmarks
 from XraySynthLib.data.sets import (
     SetDescription,
-    SplitOverlapError,
     open_set,
-    refuse_overlap,
+    persons_of,
     split_by_subject,
 )
 from XraySynthLib.data.sets.parts import parts_of
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.workflows.subjects import SubjectFolder
 
 OPTIONS = (
     "--views", 4, "--format", "webdataset", "--part-size", 2, "--seed", 3,
@@ -48,8 +49,35 @@ def whole(tmp_path_factory, in_process, subjects) -> Path:
     return folder
 
 
+@pytest.fixture
+def people(tmp_path, subjects):
+    """`people({"anna": ["p1"], ...})`: the subjects, and the people behind each."""
+
+    def write(derived_from):
+        shutil.copytree(subjects, tmp_path / "subjects")
+        for name, behind in derived_from.items():
+            text = json.dumps({"subject": name, "config": {"derived_from": behind}})
+            (tmp_path / "subjects" / name / "provenance.json").write_text(text)
+        return tmp_path / "subjects"
+
+    return write
+
+
+@pytest.fixture
+def copied(tmp_path, subjects, whole):
+    """Copies of the subjects and of the whole set made from them."""
+    for source, name in ((subjects, "subjects"), (whole, "set")):
+        shutil.copytree(source, tmp_path / name)
+    return tmp_path / "subjects", tmp_path / "set"
+
+
 def export(xraysynth, subjects, folder, *words):
     return xraysynth("export", "--subjects", subjects, "--output", folder, *OPTIONS, *words)
+
+
+def move_landmarks(path: Path) -> None:
+    points = read_landmarks(path)
+    write_landmarks(LandmarkSet(points.names, points.points_ras_mm + 1), path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -139,8 +167,6 @@ class TestAgain:
         assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
     def test_only_what_is_missing_is_made(self, whole, xraysynth, subjects, tmp_path, monkeypatch):
-        import shutil
-
         from XraySynthLib.workflows import export as workflow
 
         shutil.copytree(whole, tmp_path / "set")
@@ -158,13 +184,13 @@ class TestAgain:
         assert made == [4]
         assert contents(tmp_path / "set") == contents(whole)
 
-    @pytest.mark.parametrize("name", ["train-000001.tar", "parts/000003.json", "test-000000.tar"])
+    @pytest.mark.parametrize(
+        "name", ["train-000001.tar", "parts/000003.json", "set.json", "index.html"]
+    )
     @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
     def test_verify_finds_damage_and_mends_it(
         self, name, damage, whole, xraysynth, subjects, tmp_path
     ):
-        import shutil
-
         shutil.copytree(whole, tmp_path / "set")
         path = tmp_path / "set" / name
         data = bytearray(path.read_bytes())
@@ -173,8 +199,100 @@ class TestAgain:
         path.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
         if damage == "remove":
             path.unlink()
-        assert export(xraysynth, subjects, tmp_path / "set", "--verify", "--workers", 1).code == 0
+        outcome = export(xraysynth, subjects, tmp_path / "set", "--verify", "--workers", 1)
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.endswith(f" files; 1 damaged or missing, made again: {name}.\n")
         assert contents(tmp_path / "set") == contents(whole)
+
+    def test_verify_finds_nothing(self, whole, xraysynth, subjects):
+        before = contents(whole)
+        outcome = export(xraysynth, subjects, whole, "--verify")
+        assert outcome.out == "Checked 16 files, none is damaged.\n"
+        assert contents(whole) == before
+
+    def test_verify_of_what_is_not_there_yet(self, xraysynth, subjects, tmp_path):
+        words = ("--views", 1, "--workers", 1, "--verify")
+        outcome = export(xraysynth, subjects, tmp_path / "set", *words)
+        assert outcome.out == "Checked 0 files, none is damaged.\n"
+        assert len(open_set(tmp_path / "set")) == 3
+
+    def test_a_lost_report_is_made_again(self, copied, whole, xraysynth):
+        subjects, folder = copied
+        (folder / "index.html").unlink()
+        assert export(xraysynth, subjects, folder).code == 0
+        assert contents(folder) == contents(whole)
+
+    @pytest.mark.parametrize("layout", ["coco", "deepfluoro"])
+    def test_a_lost_plan(self, layout, xraysynth, subjects, tmp_path):
+        """Also where fragments stay beside the parts' records, or are gone."""
+        words = ("--views", 1, "--format", layout, "--workers", 1)
+        folder = tmp_path / "set"
+        assert export(xraysynth, subjects / "anna", folder, *words).code == 0
+        before = contents(folder)
+        (folder / "set.json").unlink()
+        assert export(xraysynth, subjects / "anna", folder, *words).code == 0
+        assert contents(folder) == before
+
+    def test_a_lost_plan_of_another_set(self, copied, xraysynth, failed):
+        subjects, folder = copied
+        (folder / "set.json").unlink()
+        failed(export(xraysynth, subjects, folder, "--kvp", 70), 2, "other files or options")
+        failed(export(xraysynth, subjects, folder, "--views", 2), 2, "holds no set")
+
+    @pytest.mark.parametrize("words", [(), ("--verify",)])
+    def test_a_subject_that_changed(self, words, copied, xraysynth, failed):
+        subjects, folder = copied
+        move_landmarks(subjects / "ben/points.mrk.json")
+        (folder / "train-000001.tar").unlink()
+        (folder / "parts/000003.json").unlink()
+        before = contents(folder)
+        failed(export(xraysynth, subjects, folder, *words), 2, "images of ben that were made from")
+        (folder / "set.json").rename(folder / "unfinished.json")
+        failed(export(xraysynth, subjects, folder, *words), 2, "images of ben that were made from")
+        (folder / "unfinished.json").rename(folder / "set.json")
+        assert contents(folder) == before
+
+    def test_verify_looks_at_old_files_of_subjects_too(
+        self, copied, xraysynth, failed, monkeypatch
+    ):
+        subjects, folder = copied
+        move_landmarks(subjects / "ben/points.mrk.json")
+        monkeypatch.setattr(SubjectFolder, "changed_ns", lambda subject: 0)
+        assert export(xraysynth, subjects, folder).code == 0
+        failed(export(xraysynth, subjects, folder, "--verify"), 2, "images of ben")
+
+    def test_a_whole_set_is_cheap(self, copied, xraysynth, monkeypatch):
+        """Subjects are hashed by --verify only, once each, and where a file was written since."""
+        subjects, folder = copied
+        hashed = []
+        digest = SubjectFolder.digest
+        monkeypatch.setattr(
+            SubjectFolder, "digest", lambda subject: hashed.append(subject.name) or digest(subject)
+        )
+        for path in (folder / "parts").iterdir():  # as long after the subjects' as in real sets
+            os.utime(path, (time.time() + 60, time.time() + 60))
+        assert export(xraysynth, subjects, folder).code == 0
+        assert hashed == []
+        assert export(xraysynth, subjects, folder, "--verify").code == 0
+        assert hashed == ["anna", "ben", "carl"]
+
+    def test_a_subject_that_changes_meanwhile(
+        self, xraysynth, people, tmp_path, failed, monkeypatch
+    ):
+        from XraySynthLib.workflows import export as workflow
+
+        subjects = people({})
+        make_part = workflow.make_part
+
+        def changing(*words):
+            make_part(*words)
+            if words[-1][0].index == 2:
+                move_landmarks(subjects / "ben/points.mrk.json")
+
+        monkeypatch.setattr(workflow, "make_part", changing)
+        outcome = export(xraysynth, subjects, tmp_path / "set", "--workers", 1)
+        failed(outcome, 1, "files of ben have changed")
+        assert not (tmp_path / "set/set.json").exists()
 
     def test_killed_and_run_again(self, whole, subjects, tmp_path):
         words = [*map(str, ("--subjects", subjects, "--output", tmp_path / "set", *OPTIONS))]
@@ -240,6 +358,12 @@ class TestRefusals:
         assert outcome.code == 0 and json.loads(outcome.out)["views"] == 4
         assert not (tmp_path / "set").exists()
 
+    def test_an_empty_list_in_a_config_file(self, xraysynth, subjects, tmp_path):
+        options = {"subjects": str(subjects), "views": 1, "format": "coco", "label_values": []}
+        (tmp_path / "export.json").write_text(json.dumps(options))
+        words = ("--config", tmp_path / "export.json", "--output", tmp_path / "set", "--dry-run")
+        assert json.loads(xraysynth("export", *words).out)["label_values"] == []
+
     def test_other_options(self, whole, xraysynth, subjects, failed):
         failed(export(xraysynth, subjects, whole, "--seed", 4), 2, "other options")
         failed(export(xraysynth, subjects, whole, "--views", 5), 2, "images per subject")
@@ -255,16 +379,12 @@ class TestRefusals:
         failed(export(xraysynth, tmp_path / "empty", tmp_path / "set"), 1, "No subject")
 
     def test_subjects_with_other_landmarks(self, xraysynth, subjects, tmp_path, failed):
-        import shutil
-
         shutil.copytree(subjects, tmp_path / "subjects")
         path = tmp_path / "subjects/ben/points.mrk.json"
         path.write_text(path.read_text().replace("far", "near"))
         failed(export(xraysynth, tmp_path / "subjects", tmp_path / "set"), 2, "far, near")
 
     def test_two_subjects_of_one_name(self, xraysynth, subjects, tmp_path, failed):
-        import shutil
-
         shutil.copytree(subjects, tmp_path / "subjects")
         for name in ("anna", "ben"):
             text = json.dumps({"subject": "somebody", "config": {}})
@@ -272,7 +392,7 @@ class TestRefusals:
         failed(export(xraysynth, tmp_path / "subjects", tmp_path / "set"), 1, "somebody")
 
     def test_a_full_disk(self, xraysynth, subjects, tmp_path, failed, monkeypatch):
-        from XraySynthLib.workflows import export as workflow
+        from XraySynthLib.workflows import export_images as workflow
 
         def full(*words):
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "set/a.tar"))
@@ -281,6 +401,10 @@ class TestRefusals:
         outcome = export(xraysynth, subjects, tmp_path / "set", "--workers", 1)
         failed(outcome, 1, "No space left on device")
         assert not (tmp_path / "set/set.json").exists()
+        leftover = tmp_path / "set/parts/.tmp-0123456789ab-000000.json"
+        leftover.write_bytes(b"half")
+        assert export(xraysynth, subjects, tmp_path / "set", "--workers", 1).code == 1
+        assert not leftover.exists()
         monkeypatch.undo()
         assert export(xraysynth, subjects, tmp_path / "set", "--workers", 1).code == 0
 
@@ -292,13 +416,41 @@ class TestRefusals:
         outcome = export(xraysynth, subjects, tmp_path / "set", "--scheduler", "tcp://127.0.0.1:9")
         failed(outcome, 1, "scheduler")
 
-    def test_somebody_behind_another_split(self, xraysynth, subjects, tmp_path, failed):
-        import shutil
+    def test_explicit_splits(self, xraysynth, subjects, tmp_path, failed):
+        splits = tmp_path / "splits.json"
 
-        shutil.copytree(subjects, tmp_path / "subjects")
-        text = json.dumps({"subject": "anna", "config": {"derived_from": ["ben", "carl"]}})
-        (tmp_path / "subjects/anna/provenance.json").write_text(text)
-        failed(export(xraysynth, tmp_path / "subjects", tmp_path / "set"), 1, "behind")
+        def refused(text, says):
+            splits.write_text(text)
+            outcome = export(xraysynth, subjects, tmp_path / "set", "--split-file", splits)
+            failed(outcome, 1, says)
+
+        refused('{"anna": "train", "ben": "exam", "carl": "test"}', "must hold")
+        refused('{"anna": "train", "ben": "val"}', "does not name carl")
+        everybody = {"anna": "train", "ben": "val", "carl": "test"}
+        refused(json.dumps({**everybody, "dora": "test"}), "names dora")
+        splits.write_text(json.dumps(everybody))
+        words = ("--split-file", splits, "--split", 1, 1, 1)
+        failed(export(xraysynth, subjects, tmp_path / "set", *words), 2, "not by both")
+
+    def test_one_person_on_both_sides(self, xraysynth, people, tmp_path, failed):
+        subjects = people({"anna": ["p1"], "ben": ["p1"], "carl": []})
+        splits = tmp_path / "splits.json"
+        splits.write_text(json.dumps({"anna": "train", "ben": "test", "carl": "val"}))
+        outcome = export(xraysynth, subjects, tmp_path / "set", "--split-file", splits)
+        failed(outcome, 1, "anna (train) and ben (test) come of one person")
+        outcome = export(xraysynth, subjects, tmp_path / "set", "--split", 1, 1, 1)
+        failed(outcome, 2, "3 subjects of 2 people")
+
+    def test_a_second_export_meanwhile(self, xraysynth, subjects, tmp_path, failed):
+        from XraySynthLib.workflows.export_folder import locked
+
+        (tmp_path / "set").mkdir()
+        with locked(tmp_path / "set"):
+            failed(export(xraysynth, subjects, tmp_path / "set"), 1, "Another export")
+        assert not [*(tmp_path / "set").iterdir()]
+
+    def test_device(self, xraysynth, subjects, tmp_path, failed):
+        failed(export(xraysynth, subjects, tmp_path / "set", "--device", "cpu"), 2, "--device")
 
 
 class TestProgress:
@@ -308,23 +460,24 @@ class TestProgress:
         )
         lines = [json.loads(line) for line in outcome.out.splitlines()]
         made = [line["done"] for line in lines if line.get("stage") == "export"]
-        assert made == [0, 2, 4, 6, 8, 10, 12]
+        assert made == [*range(13)]
+        assert {"assemble", "report"} <= {line.get("stage") for line in lines}
         assert lines[-1] == {"result": str(tmp_path / "set")}
 
 
 class TestSplits:
     def test_literal(self):
         names = [f"s{n}" for n in range(10)]
-        split = split_by_subject(names, (0.8, 0.1, 0.1), 0)
-        assert [*split] == [*split_by_subject(names, (8, 1, 1), 0)]
+        split = split_by_subject(dict.fromkeys(names, ()), (0.8, 0.1, 0.1), 0)
+        assert [*split] == [*split_by_subject(dict.fromkeys(names, ()), (8, 1, 1), 0)]
         counts = {name: [*split.values()].count(name) for name in ("train", "val", "test")}
         assert counts == {"train": 8, "val": 1, "test": 1}
-        assert split_by_subject(names, (0.8, 0.1, 0.1), 1) != split
+        assert split_by_subject(dict.fromkeys(names, ()), (0.8, 0.1, 0.1), 1) != split
 
     @pytest.mark.parametrize("n_subjects", range(3, 40))
     def test_every_share_gets_somebody(self, n_subjects):
         names = [f"s{n}" for n in range(n_subjects)]
-        split = split_by_subject(names, (0.98, 0.01, 0.01), 2)
+        split = split_by_subject(dict.fromkeys(names, ()), (0.98, 0.01, 0.01), 2)
         assert set(split) == set(names) and set(split.values()) == {"train", "val", "test"}
 
     def test_parts_literal(self):
@@ -334,11 +487,26 @@ class TestSplits:
             ("c", 3, 13, 2),
         ]  # fmt: skip
 
-    def test_overlap_names_the_people(self):
-        trained = Provenance("generated", "made-1", config={"derived_from": ["p1", "p2"]})
-        refuse_overlap([trained], [Provenance("real", "p3")])
-        with pytest.raises(SplitOverlapError, match=re.escape("p2")):
-            refuse_overlap([trained], [Provenance("real", "p2"), Provenance("real", "p3")])
+    def test_one_person_is_in_one_split(self):
+        people = {f"s{n}": [f"p{n // 2}"] for n in range(20)}  # p0 behind s0 and s1, ...
+        people["mother"], people["s20"] = [], ["mother", "p99"]
+        for seed in range(5):
+            split = split_by_subject(people, (0.5, 0.25, 0.25), seed)
+            assert set(split.values()) == {"train", "val", "test"}
+            assert all(split[f"s{n}"] == split[f"s{n + 1}"] for n in range(0, 20, 2))
+            assert split["s20"] == split["mother"]
+
+    def test_those_of_one_model_are_many_people(self):
+        people = {f"s{n}": ["p1", "p2", "p3"] for n in range(3)}
+        assert persons_of(people) == {"s0": "s0", "s1": "s1", "s2": "s2"}
+        assert persons_of({**people, "p2": []}) == dict.fromkeys(("s0", "s1", "s2", "p2"), "s0")
+
+    def test_a_split_file(self, xraysynth, subjects, tmp_path):
+        wanted = {"anna": "test", "ben": "train", "carl": "train"}
+        (tmp_path / "splits.json").write_text(json.dumps(wanted))
+        words = ("--split-file", tmp_path / "splits.json", "--views", 1)
+        assert export(xraysynth, subjects, tmp_path / "set", *words).code == 0
+        assert SetDescription.read(tmp_path / "set/set.json").splits == wanted
 
     def test_description_round_trip(self, whole):
         description = SetDescription.read(whole / "set.json")

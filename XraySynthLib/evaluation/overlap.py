@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from XraySynthLib.data import Provenance
 from XraySynthLib.data.formats.prediction_files import Prediction
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
-from XraySynthLib.data.sets import refuse_overlap
+from XraySynthLib.data.sets import SplitOverlapError
 from XraySynthLib.data.sets.parts import sha256_of
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.evaluation.comparison import Comparison
@@ -44,9 +43,12 @@ def refuse_trained_on(
                 f"Predictions were made by a model with SHA-256 {digest[:12] or 'unknown'}, which "
                 "is none of those given with --model."
             )
-        trained = [Provenance("simulated", name) for name in people[digest]]
-        tested = np.unique(comparison.subjects[used == digest])
-        refuse_overlap(trained, [Provenance("simulated", str(name)) for name in tested])
+        both = sorted(set(people[digest]) & set(comparison.subjects[used == digest].tolist()))
+        if both:
+            shown = ", ".join(both[:8]) + (" ..." if len(both) > 8 else "")
+            raise SplitOverlapError(
+                f"{len(both)} subjects of the test set are behind the training set: {shown}."
+            )
 
 
 def _people(folder: Path) -> Iterable[tuple[str, list[str]]]:

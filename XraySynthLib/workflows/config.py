@@ -19,15 +19,24 @@ class VerbConfig:
 
     Attributes:
         seed: Seeds all that is drawn at random.
-        device: Where torch runs: auto, cpu, cuda, cuda:1, mps.
         progress: A bar on a terminal, JSON lines on standard output, or nothing.
         dry_run: Check the input and print what would be done; write nothing.
     """
 
     seed: int = 0
-    device: str = "auto"
     progress: Progress = "auto"
     dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig(VerbConfig):
+    """Options of the verbs that compute with torch.
+
+    Attributes:
+        device: Where torch runs: auto, cpu, cuda, cuda:1, mps.
+    """
+
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Quantity, Xray
 from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
-from XraySynthLib.workflows.config import VerbConfig
+from XraySynthLib.workflows.config import DeviceConfig
 from XraySynthLib.workflows.progress import tracked
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ UNKNOWN_SPACING_MM = (1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectConfig(VerbConfig):
+class DetectConfig(DeviceConfig):
     """Find landmarks in X-rays.
 
     For an image NAME.EXT: NAME.json (pixels, confidence), NAME.mrk.json (points in the scene),

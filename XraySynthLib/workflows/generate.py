@@ -14,7 +14,7 @@ from XraySynthLib.data import Provenance, Volume
 from XraySynthLib.data.sets import DERIVED_FROM
 from XraySynthLib.data.sets.parts import damaged_files, sha256_of
 from XraySynthLib.errors import UsageError, XraySynthError
-from XraySynthLib.workflows.config import VerbConfig
+from XraySynthLib.workflows.config import DeviceConfig
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.whole_folders import remove_if_unused, whole_folder
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
@@ -46,7 +46,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig(VerbConfig):
+class GenerateConfig(DeviceConfig):
     """Make subjects: for each a folder with ct.nii.gz, labels.nii.gz, landmarks.mrk.json.
 
     Subject i depends on (seed, i) alone, whatever the workers; run again, only what is missing or
@@ -128,7 +128,7 @@ def run(config: GenerateConfig) -> Path:
     missing = [index for index in indices if not is_whole(config, index)]
     # A generator's network uses all processors by itself.
     n_workers = config.workers or (usable_cpus() if config.backend == "rendered" else 1)
-    made = map_unordered(_make, missing, (config, PRESETS[config.preset]), n_workers, None)
+    made = map_unordered(_make, missing, (config, PRESETS[config.preset]), n_workers)
     there = set(indices) - set(missing)
     for _ in tracked(chain(there, made), "generate", config.count, config.progress):
         pass

@@ -14,7 +14,7 @@ from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
 from XraySynthLib.drr import FULL, PLAIN, Exposure
 from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm, view_preset
-from XraySynthLib.workflows.config import VerbConfig, config_to_dict
+from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
 
 UNTELLING_NAMES = ("ct", "image", "img", "volume", "vol", "scan", "data", "dicom")
@@ -22,7 +22,7 @@ DETECTOR_OPTIONS = ("source_to_detector_mm", "pixel_spacing_mm", "shape_px", "mi
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectConfig(VerbConfig):
+class ProjectConfig(DeviceConfig):
     """Project a CT to an X-ray.
 
     The view is given by one of: angles, a preset's name, a View file, a Slicer transform.

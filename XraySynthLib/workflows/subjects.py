@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +18,11 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 LANDMARK_SUFFIXES = (".mrk.json", ".fcsv")
 PROVENANCE_NAME = "provenance.json"
 CT_NAMES, LABEL_NAMES = ("ct", "image", "volume"), ("labels", "label", "seg", "segmentation")
+NAME_PATTERN = r"\w([\w .+-]{0,62}[\w+-])?"
+"""A subject's name names files and folders on any system."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class SubjectFolder:
     """A CT, its landmarks and perhaps its labels.
 
@@ -27,19 +31,14 @@ class SubjectFolder:
         ct: The CT: a volume file, or a folder with a DICOM series.
         landmarks: Its points.
         labels: Its label map, or None.
-        origin: What the folder's provenance.json says; empty where there is none.
+        derived_from: The people behind the subject; see `data.sets.splits`.
     """
 
     name: str
     ct: Path
     landmarks: Path
     labels: Path | None
-    origin: dict[str, Any]
-
-    @property
-    def derived_from(self) -> tuple[str, ...]:
-        """The people behind the subject; see `data.sets.splits`."""
-        return tuple(self.origin.get("config", {}).get(DERIVED_FROM, ()))
+    derived_from: tuple[str, ...] = ()
 
     def read(self) -> tuple[Volume, LandmarkSet]:
         """Read the CT with its labels, and the landmarks."""
@@ -49,22 +48,33 @@ class SubjectFolder:
 
     def aim_ras_mm(self, volume: Volume, landmarks: LandmarkSet) -> np.ndarray:
         """(3,) where a C-arm is aimed, RAS, mm: the middle of the landmarks' box, else the CT's."""
-        points = landmarks.points_ras_mm[np.isfinite(landmarks.points_ras_mm[:, 0])]
+        points = landmarks.points_ras_mm[np.isfinite(landmarks.points_ras_mm).all(axis=1)]
         if not len(points):
             return volume.center_ras_mm
         return (points.min(axis=0) + points.max(axis=0)) / 2
 
+    def files(self) -> Iterator[Path]:
+        """Every file that images are made from."""
+        for path in (self.ct, self.landmarks, self.labels):
+            if path is not None and path.is_dir():
+                yield from sorted(file for file in path.rglob("*") if file.is_file())
+            elif path is not None and path.suffix.lower() == ".mhd":  # its voxels lie beside it
+                yield from sorted(path.parent.glob(f"{path.stem}.*"))
+            elif path is not None:
+                yield path
+
     def digest(self) -> str:
         """SHA-256 of everything that images are made from."""
         total = hashlib.sha256()
-        for path in (self.ct, self.landmarks, self.labels):
-            if path is None:
-                continue
-            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if file.is_file():
-                    with file.open("rb") as data:
-                        total.update(hashlib.file_digest(data, "sha256").digest())
+        for file in self.files():
+            with file.open("rb") as data:
+                total.update(hashlib.file_digest(data, "sha256").digest())
         return total.hexdigest()
+
+    def changed_ns(self) -> int:
+        """When one of its files was last written, or put where it is, ns since 1970."""
+        times = [file.stat() for file in self.files()]
+        return max(max(time.st_mtime_ns, time.st_ctime_ns) for time in times)
 
 
 def find_subjects(folder: Path) -> list[SubjectFolder]:
@@ -73,11 +83,16 @@ def find_subjects(folder: Path) -> list[SubjectFolder]:
     A subject is a folder with one landmark file and a CT: a volume called ct, image or volume, or
     the only volume beside a label map, or a folder of DICOM files. `folder` may be one itself.
 
+    Returns:
+        The subjects; their paths are absolute, for workers elsewhere.
+
     Raises:
-        UnreadableFileError: If there are none, a folder is unclear, or two have one name.
+        UnreadableFileError: If there are none, a folder is unclear, a name cannot name files, or
+            two have one name.
     """
     if not folder.is_dir():
         raise UnreadableFileError(f"--subjects {folder} is no folder.")
+    folder = folder.resolve()
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = [
         _subject(place) for place in places if not place.name.startswith(".") and _points_in(place)
@@ -87,10 +102,14 @@ def find_subjects(folder: Path) -> list[SubjectFolder]:
             f"No subject is in {folder}: a subject is a folder with a CT (ct.nii.gz) and landmarks "
             "(.mrk.json)."
         )
-    names = [subject.name for subject in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UnreadableFileError(f"Two subjects in {folder} are called {name!r}.")
+    seen: dict[str, str] = {}
+    for name in (subject.name for subject in found):
+        if other := seen.get(_folded(name)):
+            raise UnreadableFileError(
+                f"Two subjects in {folder} are called {other!r} and {name!r}, which is one name on "
+                "macOS and Windows; rename one."
+            )
+        seen[_folded(name)] = name
     return found
 
 
@@ -124,34 +143,60 @@ def _subject(place: Path) -> SubjectFolder:
     points = _points_in(place)
     if len(points) > 1:
         raise UnreadableFileError(f"{place} has {len(points)} landmark files; leave one.")
-    volumes = {
-        path.name.lower().partition(".")[0]: path
-        for path in sorted(place.iterdir())
-        if path.name.lower().endswith(VOLUME_SUFFIXES)
-    }
-    labels = next((volumes.pop(name) for name in LABEL_NAMES if name in volumes), None)
-    ct = next((volumes[name] for name in CT_NAMES if name in volumes), None)
-    if ct is None and len(volumes) == 1:
-        ct = next(iter(volumes.values()))
-    if ct is None and not volumes:
-        folders = [path for path in place.iterdir() if path.is_dir()]
-        ct = folders[0] if len(folders) == 1 else None
+    volumes = [
+        path for path in sorted(place.iterdir()) if path.name.lower().endswith(VOLUME_SUFFIXES)
+    ]
+    labels = _only(place, "label maps", [path for path in volumes if _stem(path) in LABEL_NAMES])
+    others = [path for path in volumes if path != labels]
+    folders = [path for path in place.iterdir() if path.is_dir()] if not others else []
+    called_ct = [path for path in others if _stem(path) in CT_NAMES]
+    ct = _only(place, "CTs", called_ct)
+    if ct is None and len(others + folders) == 1:
+        ct = (others + folders)[0]
     if ct is None:
         raise UnreadableFileError(
             f"{place} has landmarks, but which volume is its CT is unclear; call it ct.nii.gz."
         )
-    origin = _origin(place / PROVENANCE_NAME)
-    name = str(origin.get("subject") or place.resolve().name)
-    return SubjectFolder(name, ct, points[0], labels, origin)
+    name, derived_from = _origin(place / PROVENANCE_NAME)
+    name = name or place.resolve().name
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UnreadableFileError(
+            f"The subject in {place} is called {name[:80]!r}, which cannot name files: take at "
+            "most 64 letters, digits, spaces and . _ + -, a letter or digit first."
+        )
+    return SubjectFolder(name, ct, points[0], labels, derived_from)
 
 
-def _origin(path: Path) -> dict[str, Any]:
+def _folded(name: str) -> str:
+    """The same for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _stem(path: Path) -> str:
+    return path.name.lower().partition(".")[0]
+
+
+def _only(place: Path, what: str, paths: list[Path]) -> Path | None:
+    """The only path, or None where there is none."""
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
+        raise UnreadableFileError(f"{place} has {len(paths)} {what}, {names}; leave one.")
+    return paths[0] if paths else None
+
+
+def _origin(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Name of a subject and the people behind it by its provenance.json; empty where not said."""
     if not path.exists():
-        return {}
+        return "", ()
     try:
         origin = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnreadableFileError(f"{path} cannot be read: {error}.") from error
     if not isinstance(origin, dict) or not isinstance(origin.get("config", {}), dict):
         raise UnreadableFileError(f"{path} must hold a JSON object.")
-    return origin
+    name, people = origin.get("subject") or "", origin.get("config", {}).get(DERIVED_FROM, [])
+    if not isinstance(name, str):
+        raise UnreadableFileError(f'{path}: "subject" must be a name in quotes, not {name!r}.')
+    if not isinstance(people, list) or not all(isinstance(one, str) and one for one in people):
+        raise UnreadableFileError(f'{path}: "{DERIVED_FROM}" must be a list of names.')
+    return name, tuple(people)

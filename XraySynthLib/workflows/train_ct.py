@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
-from XraySynthLib.workflows.config import VerbConfig, config_to_dict
+from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.subjects import find_subjects
 from XraySynthLib.workflows.workers import usable_cpus
@@ -44,7 +44,7 @@ CODES_FOLDER, MODEL_FOLDER = "codes", "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCtConfig(VerbConfig):
+class TrainCtConfig(DeviceConfig):
     """Train a CT generator on CTs with label maps.
 
     The same command again goes on where it ended. OUTPUT/model is the generator.

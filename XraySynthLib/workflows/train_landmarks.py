@@ -12,7 +12,7 @@ import numpy as np
 
 from XraySynthLib.data import ImageLandmarkSet, Xray
 from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
-from XraySynthLib.workflows.config import VerbConfig, config_to_dict
+from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.workers import usable_cpus
 
@@ -34,7 +34,7 @@ VALIDATION_STREAM = 0x7A11D
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainLandmarksConfig(VerbConfig):
+class TrainLandmarksConfig(DeviceConfig):
     """Train a landmark detector on exported sets.
 
     The same command again goes on where it ended. OUTPUT/model is the detector.

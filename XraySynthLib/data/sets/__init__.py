@@ -12,7 +12,7 @@ from XraySynthLib.data.sets.splits import (
     SPLITS,
     SplitOverlapError,
     people_behind,
-    refuse_overlap,
+    persons_of,
     refuse_split_overlap,
     split_by_subject,
 )
@@ -31,7 +31,7 @@ __all__ = [
     "layout_module",
     "open_set",
     "people_behind",
-    "refuse_overlap",
+    "persons_of",
     "refuse_split_overlap",
     "split_by_subject",
 ]

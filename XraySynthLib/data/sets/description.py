@@ -47,7 +47,8 @@ class SetDescription:
         mask_names: Names of the masks that an image can have; in DeepFluoro's order.
         options: How images are made, as JSON types.
         code_version: Version of XraySynth.
-        files: Files made of all parts and their SHA-256; empty until the set is whole.
+        files: Files made of all parts, the report too, and their SHA-256; empty until the set is
+            whole.
     """
 
     layout: str

@@ -1,10 +1,11 @@
 """Splits: by subject, and by everybody behind a subject.
 
-A subject that a generator made stands for the people who trained the generator: where these are in
-the test set, the generated subject must not be in the training set.
+All subjects of one person are in one split: a subject and somebody behind it, and subjects that
+derive from the same person alone. A subject that a model made of many people is nobody of them; its
+siblings may be in another split, but none of those people.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -21,38 +22,71 @@ class SplitOverlapError(XraySynthError):
     """A subject, or somebody behind it, is on both sides of a split."""
 
 
-def split_by_subject(
-    subjects: Sequence[str], shares: tuple[float, float, float], seed: int
-) -> dict[str, str]:
-    """Assign whole subjects to train, val and test.
+def persons_of(derived_from: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Find out which subjects are one person.
 
     Args:
-        subjects: Names.
-        shares: Of train, val and test, in any unit; every share above 0 gets a subject.
+        derived_from: Subject -> the people behind it.
+
+    Returns:
+        Subject -> the first subject of the same person, perhaps itself.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    behind = {subject: set(people) for subject, people in derived_from.items()}
+    names = list(dict.fromkeys([*behind, *(name for people in behind.values() for name in people)]))
+    number = {name: index for index, name in enumerate(names)}
+    same = [
+        (number[subject], number[person])
+        for subject, people in behind.items()
+        for person in people
+        if person in behind or len(people) == 1
+    ]
+    rows, columns = np.array(same, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(same)), (rows, columns)), shape=(len(names), len(names)))
+    persons = connected_components(graph, directed=False)[1]
+    first: dict[int, str] = {}
+    return {subject: first.setdefault(int(persons[number[subject]]), subject) for subject in behind}
+
+
+def split_by_subject(
+    derived_from: Mapping[str, Iterable[str]], shares: tuple[float, float, float], seed: int
+) -> dict[str, str]:
+    """Assign whole subjects to train, val and test, all of one person to the same.
+
+    Args:
+        derived_from: Subject -> the people behind it.
+        shares: Of train, val and test among the persons, in any unit; every share above 0 gets one.
         seed: Seeds the order.
 
     Returns:
-        Name -> split.
+        Subject -> split.
 
     Raises:
-        ValueError: If there are fewer subjects than splits with a share, or a share is negative.
+        ValueError: If there are fewer persons than splits with a share, or a share is negative.
     """
+    person_of = persons_of(derived_from)
+    persons = list(dict.fromkeys(person_of.values()))
     wanted = np.array(shares, dtype=float)
     if len(wanted) != len(SPLITS) or not (wanted >= 0).all() or not 0 < wanted.sum() < np.inf:
         raise ValueError(f"shares must be three numbers of 0 or more, got {shares}.")
     used = int((wanted > 0).sum())
-    if len(subjects) < used:
-        raise ValueError(f"{len(subjects)} subjects cannot be split into {used} sets.")
+    if len(persons) < used:
+        raise ValueError(
+            f"{len(person_of)} subjects of {len(persons)} people cannot be split into {used} sets."
+        )
     # Everyone gets one, the rest goes by share (largest remainder).
-    exact = wanted / wanted.sum() * len(subjects)
+    exact = wanted / wanted.sum() * len(persons)
     counts = np.maximum(np.floor(exact), wanted > 0).astype(int)
-    while counts.sum() > len(subjects):
+    while counts.sum() > len(persons):
         counts[np.argmax(np.where(counts > 1, counts - exact, -np.inf))] -= 1
-    while counts.sum() < len(subjects):
+    while counts.sum() < len(persons):
         counts[np.argmax(np.where(wanted > 0, exact - counts, -np.inf))] += 1
-    order = np.random.default_rng((seed, 0)).permutation(len(subjects))
+    order = np.random.default_rng((seed, 0)).permutation(len(persons))
     names = np.repeat(SPLITS, counts)
-    return {subjects[number]: str(name) for number, name in zip(order, names, strict=True)}
+    split_of = {persons[number]: str(name) for number, name in zip(order, names, strict=True)}
+    return {subject: split_of[person] for subject, person in person_of.items()}
 
 
 def people_behind(provenance: Provenance) -> set[str]:
@@ -60,37 +94,21 @@ def people_behind(provenance: Provenance) -> set[str]:
     return {provenance.subject, *provenance.config.get(DERIVED_FROM, ())}
 
 
-def refuse_overlap(training: Iterable[Provenance], test: Iterable[Provenance]) -> None:
-    """See that nobody tested on is behind the training samples.
-
-    Raises:
-        SplitOverlapError: Naming who is on both sides.
-    """
-    trained = set().union(*map(people_behind, training))
-    both = sorted(trained & {provenance.subject for provenance in test})
-    if both:
-        names = ", ".join(both[:8]) + (" ..." if len(both) > 8 else "")
-        raise SplitOverlapError(
-            f"{len(both)} subjects of the test set are behind the training set: {names}."
-        )
-
-
 def refuse_split_overlap(
     splits: Mapping[str, str], derived_from: Mapping[str, Iterable[str]]
 ) -> None:
-    """See that no subject of one split is behind a subject of another.
+    """See that all subjects of one person are in one split.
 
     Args:
         splits: Subject -> split.
         derived_from: Subject -> the people behind it.
 
     Raises:
-        SplitOverlapError: Naming the first.
+        SplitOverlapError: Naming the first two that are not.
     """
-    for subject, people in derived_from.items():
-        for person in people:
-            if splits.get(person, splits[subject]) != splits[subject]:
-                raise SplitOverlapError(
-                    f"Subject {person} ({splits[person]}) is behind subject {subject} "
-                    f"({splits[subject]}); they must be in one split."
-                )
+    for subject, other in persons_of(derived_from).items():
+        if splits[subject] != splits[other]:
+            raise SplitOverlapError(
+                f"Subjects {other} ({splits[other]}) and {subject} ({splits[subject]}) come of one "
+                "person; they must be in one split."
+            )

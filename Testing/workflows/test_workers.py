@@ -1,0 +1,117 @@
+"""Work in other processes: it stops when it is told to, and says what holds it up."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from XraySynthLib.workflows import workers
+from XraySynthLib.workflows.workers import map_unordered, step
+
+
+def touch(folder: Path, name: str) -> None:
+    (folder / name).touch()
+
+
+def touch_then_sleep(folder: Path, name: str) -> None:
+    """Take far longer than a test waits."""
+    touch(folder, name)
+    time.sleep(600)
+
+
+def two_steps(folder: Path, name: str) -> None:
+    step()
+    step()
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_steps_are_counted(n_workers, tmp_path):
+    counts = []
+    done = map_unordered(two_steps, ["a", "b", "c"], (tmp_path,), n_workers, count=counts.append)
+    assert {*done} == {"a", "b", "c"}
+    assert sum(counts) == 6
+    assert max(counts) == 1 or n_workers == 2
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from Testing.workflows.test_workers import touch_then_sleep
+from XraySynthLib.workflows.workers import map_unordered
+if __name__ == "__main__":
+    try:
+        list(map_unordered(touch_then_sleep, ["a", "b", "c", "d"], (Path(sys.argv[1]),), 2))
+    except KeyboardInterrupt:
+        print("one line")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's Ctrl-C is sent to a process group")
+def test_an_interrupt_ends_all_at_once(tmp_path):
+    """As Ctrl-C in a shell: every process of the group hears it."""
+    program = tmp_path / "program.py"
+    program.write_text(INTERRUPTED)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, program, begun],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+    )
+    try:
+        while len([*begun.iterdir()]) < 2 and process.poll() is None:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (out, err) == ("one line\n", "")
+    assert len([*begun.iterdir()]) == 2  # nothing was begun after that
+
+
+class TestDask:
+    @pytest.fixture
+    def cluster(self):
+        distributed = pytest.importorskip("distributed")
+        with distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster:
+            yield cluster
+
+    def test_without_a_worker_it_says_so(self, cluster, tmp_path):
+        said = []
+
+        def say(sentence):
+            said.append(sentence)
+            cluster.scale(1)
+
+        names = ["a", "b", "c"]
+        address = cluster.scheduler_address
+        assert {*map_unordered(touch, names, (tmp_path,), 1, address, say)} == {*names}
+        assert {path.name for path in tmp_path.iterdir()} == {*names}
+        (sentence,) = said
+        assert "No worker is connected" in sentence
+
+    def test_a_scheduler_gets_some_tasks_at_a_time(self, cluster, tmp_path, monkeypatch):
+        monkeypatch.setattr(workers, "MAX_WAITING", 2)
+        cluster.scale(1)
+        taken = []
+
+        class Names(list):
+            def __iter__(self):
+                for name in list.__iter__(self):
+                    taken.append(name)
+                    yield name
+
+        names = Names("abcdef")
+        done = map_unordered(touch, names, (tmp_path,), 1, cluster.scheduler_address)
+        next(done)
+        assert len(taken) == 2
+        assert len([*done]) == 5 and taken == list("abcdef")

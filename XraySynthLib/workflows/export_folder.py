@@ -1,0 +1,263 @@
+"""What of a set is in its folder: whether it is this set, what is missing, what is damaged.
+
+Nothing is made here, but for the lock that keeps a second export out.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from XraySynthLib.data.sets import SET_NAME, Part, SetDescription, layout_module
+from XraySynthLib.data.sets.description import UNFINISHED_NAME
+from XraySynthLib.data.sets.parts import PARTS_FOLDER, damaged_files, read_part_record
+from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
+from XraySynthLib.workflows.config import Progress
+from XraySynthLib.workflows.export_images import ExportPlan, inputs_digest
+from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.set_report import PAGE_NAME, SHEET_NAME, STATISTICS_NAME
+
+LOCK_NAME = ".lock"
+REPORT_NAMES = (PAGE_NAME, SHEET_NAME, STATISTICS_NAME)
+
+
+@dataclass
+class Findings:
+    """What a look at a set's folder found.
+
+    Attributes:
+        missing: Parts to make.
+        damaged: Files that were there once, and are not, or not as they were written.
+        n_checked: How many files were looked at.
+        assembled: The files made of all parts, without the report, and their SHA-256; None where
+            they are to be made.
+        has_report: Whether the report is there.
+    """
+
+    missing: list[Part] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    n_checked: int = 0
+    assembled: dict[str, str] | None = None
+    has_report: bool = False
+
+    def __str__(self) -> str:
+        """What was found, in a sentence."""
+        checked = f"Checked {self.n_checked} file{'s' * (self.n_checked != 1)}"
+        if not self.damaged:
+            return f"{checked}, none is damaged."
+        shown = ", ".join(self.damaged[:8]) + (" ..." if len(self.damaged) > 8 else "")
+        return f"{checked}; {len(self.damaged)} damaged or missing, made again: {shown}."
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other exports out of a folder; a process that ends, however it ends, lets them in.
+
+    Raises:
+        XraySynthError: If another export is writing there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_NAME, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise XraySynthError(
+            f"Another export is writing to {folder}; wait for its end, or name another --output."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it with the lock
+            (folder / LOCK_NAME).unlink()
+        lock.release()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of runs and workers that were killed."""
+    for leftover in folder.rglob(".tmp-*"):
+        leftover.unlink(missing_ok=True)
+
+
+def read_description(folder: Path) -> SetDescription | None:
+    """What describes the set in a folder, finished or not; None where there is none to be read."""
+    for name in (SET_NAME, UNFINISHED_NAME):
+        with suppress(UnreadableFileError):  # the parts may still say whose they are
+            return SetDescription.read(folder / name)
+    return None
+
+
+def refuse_another_set(
+    folder: Path,
+    plan: ExportPlan,
+    verify: bool,
+    progress: Progress = "none",
+) -> None:
+    """Refuse to mix two sets: what is in the folder must be of these options and subjects' files.
+
+    Args:
+        folder: The set's.
+        plan: What is to be there.
+        verify: Compare the bytes of all subjects' files, not only of those that were written since.
+        progress: How to report.
+
+    Raises:
+        UsageError: Saying what differs.
+    """
+    description, there = plan.description, read_description(folder)
+    if there is not None:
+        for name in (one.name for one in fields(SetDescription) if one.name != "files"):
+            if _plain(getattr(there, name)) != _plain(getattr(description, name)):
+                raise UsageError(
+                    f"{folder} holds a set of other options: its {name.replace('_', ' ')} "
+                    "differ; name another --output, or repeat the command that made it."
+                )
+    elif not _holds_parts_alone(folder, description):
+        raise UsageError(f"{folder} is not empty and holds no set; name another --output.")
+    thorough = verify or there is None
+    by_subject = groupby(description.parts, key=lambda part: part.subject)
+    n_subjects, shown = len(description.subjects), progress if thorough else "none"
+    for name, parts in tracked(by_subject, "subjects", n_subjects, shown):
+        if not _made_from_the_same(folder, list(parts), plan, thorough):
+            raise UsageError(
+                f"{folder} holds images of {name} that were made from other files or options than "
+                "those of now; name another --output, or put the files back."
+            )
+
+
+def _plain(value: Any) -> Any:
+    """A field as it is after a round trip through JSON."""
+    return json.loads(json.dumps(value, default=asdict))
+
+
+def _holds_parts_alone(folder: Path, description: SetDescription) -> bool:
+    """Whether a folder without a plan is empty, or has records of this plan's parts alone."""
+    if not folder.is_dir() or not any(path.name != LOCK_NAME for path in folder.iterdir()):
+        return True
+    parts = {f"{part.stem}.json": part for part in description.parts}
+    records = [
+        f"{PARTS_FOLDER}/{path.name}"
+        for path in folder.glob(f"{PARTS_FOLDER}/*.json")
+        if path.stem.isdecimal()  # else a layout's fragment
+    ]
+    try:
+        return bool(records) and all(
+            name in parts and read_part_record(folder, parts[name]) is not None for name in records
+        )
+    except UnreadableFileError:
+        return False
+
+
+def _made_from_the_same(folder: Path, parts: list[Part], plan: ExportPlan, thorough: bool) -> bool:
+    """Whether those parts of a subject that are there were made from its files as they are now.
+
+    Files that were not written since the first of these parts are taken for the same, unless
+    `thorough`.
+    """
+    source = plan.subjects[parts[0].subject]
+    records = [folder / f"{part.stem}.json" for part in parts]
+    made_ns = [path.stat().st_mtime_ns for path in records if path.exists()]
+    if not made_ns or not (thorough or source.changed_ns() >= min(made_ns)):
+        return True
+    inputs = inputs_digest(plan.description.layout, plan.recipe, source, source.digest())
+    for part in parts:
+        with suppress(UnreadableFileError):  # it will be made again
+            record = read_part_record(folder, part)
+            if record is not None and record["inputs"] != inputs:
+                return False
+    return True
+
+
+def refuse_mixed_subjects(folder: Path, description: SetDescription, progress: Progress) -> None:
+    """See that all parts are there, each subject's made from the same files.
+
+    Raises:
+        XraySynthError: If not.
+    """
+    inputs: dict[str, str] = {}
+    parts = description.parts
+    for part in tracked(parts, "compare", len(parts), progress):
+        record = read_part_record(folder, part)
+        if record is None:
+            raise XraySynthError(
+                f"The workers' files are not in {folder}; they need the same folder under the "
+                "same name."
+            )
+        if inputs.setdefault(part.subject, record["inputs"]) != record["inputs"]:
+            raise XraySynthError(
+                f"The files of {part.subject} have changed while its images were made; name "
+                "another --output."
+            )
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a set was finished and the files made of all parts are there."""
+    files = _files_of_set(folder)
+    if files is None or (folder / UNFINISHED_NAME).exists():
+        return False
+    return not _damaged(folder, files, verify=False)
+
+
+def look(folder: Path, description: SetDescription, verify: bool, progress: Progress) -> Findings:
+    """Find out what of a set is missing or damaged.
+
+    Args:
+        folder: The set's.
+        description: Its plan.
+        verify: Compare the SHA-256 of every file, instead of looking whether it is there.
+        progress: How to report.
+    """
+    findings = Findings()
+    there = _files_of_set(folder)
+    unfinished = (folder / UNFINISHED_NAME).exists() or not (folder / PARTS_FOLDER).exists()
+    was_finished = there is not None or not unfinished
+    fragments_are_gone = was_finished and not layout_module(description.layout).FRAGMENTS_STAY
+    had_fragments = False
+    parts = description.parts
+    for part in tracked(parts, "verify", len(parts), progress) if verify else parts:
+        record_path = folder / f"{part.stem}.json"
+        findings.n_checked += was_finished or record_path.exists()
+        try:
+            record = read_part_record(folder, part)
+        except UnreadableFileError:
+            record = None
+        files = {} if record is None else record["files"]
+        fragments = {name for name in files if name.startswith(f"{PARTS_FOLDER}/")}
+        had_fragments |= bool(fragments)
+        if fragments_are_gone:
+            files = {name: digest for name, digest in files.items() if name not in fragments}
+        damaged = _damaged(folder, files, verify)
+        if record is None and (was_finished or record_path.exists()):
+            damaged.append(f"{part.stem}.json")
+        if record is None or damaged:
+            findings.missing.append(part)
+        findings.damaged += damaged
+        findings.n_checked += len(files)
+    damaged = [SET_NAME] if there is None else _damaged(folder, there, verify)
+    if was_finished:
+        findings.damaged += damaged
+        findings.n_checked += len(there or {}) + 1
+    if not findings.missing and set(damaged) <= set(REPORT_NAMES):
+        assert there is not None
+        findings.assembled = {name: there[name] for name in there if name not in REPORT_NAMES}
+        findings.has_report = not damaged and set(REPORT_NAMES) <= set(there)
+    elif fragments_are_gone and had_fragments:
+        findings.missing = parts  # what it is assembled from
+    return findings
+
+
+def _files_of_set(folder: Path) -> Mapping[str, str] | None:
+    """The files that `set.json` names; None where it is missing or damaged."""
+    try:
+        return SetDescription.read(folder / SET_NAME).files
+    except UnreadableFileError:
+        return None
+
+
+def _damaged(folder: Path, files: Mapping[str, str], verify: bool) -> list[str]:
+    if verify:
+        return list(damaged_files(folder, files))
+    return [name for name in files if not (folder / name).is_file()]
