@@ -1,6 +1,7 @@
 """X-rays written as DICOM: one XA object each, which viewers open with its spacing and angles."""
 
 import datetime
+import io
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,11 @@ def write_xray_dicom(
     _add_positioner(dataset, xray.view, source_to_isocenter_mm)
     slope, intercept = _add_pixels(dataset, xray.values)
     add_private_fields(dataset, xray, slope, intercept)
-    with atomic_path(path) as temporary, quiet_pydicom():
-        dataset.save_as(temporary, enforce_file_format=True)
+    dicom = io.BytesIO()
+    with quiet_pydicom():
+        dataset.save_as(dicom, enforce_file_format=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(dicom.getvalue())
 
 
 def _ds(value: float) -> DSfloat:

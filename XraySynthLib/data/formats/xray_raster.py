@@ -52,9 +52,11 @@ def write_tiff(xray: Xray, path: Path) -> None:
     """Write a float32 TIFF whose ImageDescription holds quantity, spacing and View."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[IMAGE_DESCRIPTION] = xray_text(xray)
+    tiff = io.BytesIO()  # libtiff does not say why it cannot write to a disk
+    image = Image.fromarray(np.array(xray.values))
+    image.save(tiff, "TIFF", tiffinfo=tags, compression="tiff_adobe_deflate")
     with atomic_path(path) as temporary:
-        image = Image.fromarray(np.array(xray.values))
-        image.save(temporary, "TIFF", tiffinfo=tags, compression="tiff_adobe_deflate")
+        temporary.write_bytes(tiff.getvalue())
 
 
 def write_png(xray: Xray, path: Path) -> None:

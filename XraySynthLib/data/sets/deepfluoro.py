@@ -26,8 +26,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.formats.hdf5_files import (
+    create_hdf5,
     find_dataset,
     find_group,
     open_hdf5,
@@ -52,7 +52,7 @@ QUANTITIES = (Quantity.LINE_INTEGRAL,)
 FRAGMENTS_STAY = False
 FILE_NAME = "deepfluoro.h5"
 LANDMARK_NAMES_GROUP = "land-names"
-IMAGES, LABELS, POINTS = "projs", "segs", "lands"
+DATASETS = IMAGES, LABELS, POINTS = "projs", "segs", "lands"
 ATTRIBUTES = ("kind", "subject")
 NOWHERE_PX = -9999.0
 OFFICIAL_NAME = re.compile(r"ipcai_2020_ds_(\d{1,3})x")
@@ -78,7 +78,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
             the names of its landmarks.
     """
     name = _fragment(part)
-    with atomic_path(folder / name) as temporary, _create_file(temporary) as file:
+    with create_hdf5(folder / name) as (file, check_disk):
         remaining = iter(samples)
         first = next(remaining)
         names, shape = first.landmarks.names, first.xray.values.shape
@@ -97,6 +97,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
             group[IMAGES][index] = sample.xray.values
             group[LABELS][index] = bone_label_map(sample)
             group[POINTS][index] = np.nan_to_num(sample.landmarks.points_px, nan=NOWHERE_PX).T
+            check_disk()
     return [name]
 
 
@@ -107,22 +108,26 @@ def assemble(folder: Path, description: SetDescription) -> list[str]:
         ValueError: If subjects differ in image shape or landmarks.
     """
     names, shape = description.landmark_names, None
-    with atomic_path(folder / FILE_NAME) as temporary, _create_file(temporary) as file:
+    with create_hdf5(folder / FILE_NAME) as (file, check_disk):
         _write_landmark_names(file, names)
         for group_name, number, part in _parts_by_group(description):
             path = folder / _fragment(part)
-            with h5py.File(path, "r") as fragment:
-                source = fragment["01"]
-                shape = shape or source[IMAGES].shape[1:]
-                if source[IMAGES].shape[1:] != shape or _landmark_names(fragment, path) != names:
-                    raise ValueError(f"{part.subject} differs in image shape or landmarks.")
-                if number == 0:
-                    group = _create_group(
-                        file, group_name, description.images_per_subject, shape, len(names)
-                    )
-                    for attribute in ATTRIBUTES:
-                        group.attrs[attribute] = source.attrs[attribute]
-                _copy_images(source, group, number)
+            with open_hdf5(path) as fragment:
+                source = find_group(fragment, "01", path)
+                attributes = {name: source.attrs[name] for name in ATTRIBUTES}
+                part_names, part_shape = _landmark_names(fragment, path), source[IMAGES].shape[1:]
+            shape = shape or part_shape
+            if (part_names, part_shape) != (names, shape):
+                raise ValueError(f"{part.subject} differs in image shape or landmarks.")
+            if number == 0:
+                group = _create_group(
+                    file, group_name, description.images_per_subject, shape, len(names)
+                )
+                group.attrs.update(attributes)
+            for index, chunks in enumerate(_stored_images(path), number):
+                for name, (filters, chunk) in zip(DATASETS, chunks, strict=True):
+                    group[name].id.write_direct_chunk((index, 0, 0), chunk, filters)
+                check_disk()
     return [FILE_NAME]
 
 
@@ -147,11 +152,6 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
     return samples if split in (None, SPLITS[0]) else samples[:0]
 
 
-def _create_file(path: Path) -> h5py.File:
-    """The oldest format: the trainers' h5py is of 2019, and it holds no dates."""
-    return h5py.File(path, "w", libver="earliest")
-
-
 def _create_group(
     file: h5py.File, name: str, n_images: int, shape: tuple[int, ...], n_landmarks: int
 ) -> h5py.Group:
@@ -174,12 +174,12 @@ def _create_group(
     return group
 
 
-def _copy_images(source: h5py.Group, target: h5py.Group, first: int) -> None:
-    """Copy chunks as they are, compressed: a chunk is an image."""
-    for name in (IMAGES, LABELS, POINTS):
-        for index in range(len(source[name])):
-            filters, chunk = source[name].id.read_direct_chunk((index, 0, 0))
-            target[name].id.write_direct_chunk((first + index, 0, 0), chunk, filters)
+def _stored_images(path: Path) -> Iterator[list[tuple[int, bytes]]]:
+    """The images of a fragment, one after the other: their chunks as they are, compressed."""
+    with open_hdf5(path) as fragment:
+        sources = [fragment["01"][name] for name in DATASETS]
+        for index in range(len(sources[0])):
+            yield [source.id.read_direct_chunk((index, 0, 0)) for source in sources]
 
 
 def _write_landmark_names(file: h5py.File, names: Sequence[str]) -> None:

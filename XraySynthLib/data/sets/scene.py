@@ -17,7 +17,7 @@ there come back moved. Checked both ways against slicer-core 5.13.
 import json
 import posixpath
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,17 +88,13 @@ def assemble(folder: Path, description: SetDescription) -> list[str]:
         zipfile.ZipFile(temporary, "w") as archive,
     ):
         for part in description.parts:
-            path = folder / _fragment(part)
-            with reading(path, "a part of a scene"), zipfile.ZipFile(path) as fragment:
-                for name in fragment.namelist():
-                    if name.endswith((".nrrd", ".mrk.json")):
-                        _add(archive, f"scene/Data/{name}", fragment.read(name))
-                        continue
-                    n_images += 1
-                    record, window = json.loads(fragment.read(name))
-                    add_nodes(
-                        scene, n_images, name.removesuffix(".json"), record, window, part.split
-                    )
+            for name, data in _files_of(folder / _fragment(part)):
+                if name.endswith((".nrrd", ".mrk.json")):
+                    _add(archive, f"scene/Data/{name}", data)
+                    continue
+                n_images += 1
+                record, window = json.loads(data)
+                add_nodes(scene, n_images, name.removesuffix(".json"), record, window, part.split)
         ElementTree.indent(scene, " ")
         text = ElementTree.tostring(scene, "utf-8", xml_declaration=True)
         _add(archive, "scene/scene.mrml", text)
@@ -124,6 +120,12 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
 
 def _fragment(part: Part) -> str:
     return f"{part.stem}.zip"
+
+
+def _files_of(fragment: Path) -> Iterator[tuple[str, bytes]]:
+    with reading(fragment, "a part of a scene"), zipfile.ZipFile(fragment) as archive:
+        for name in archive.namelist():
+            yield name, archive.read(name)
 
 
 def _view_of(xray: Xray, key: str) -> View:
