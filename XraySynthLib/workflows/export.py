@@ -236,6 +236,9 @@ def plan_set(config: ExportConfig) -> tuple[SetDescription, dict[str, SubjectFol
         options=recipe.to_dict(),
     )
     _check_output(config.output, description)
+    layout_module(config.format).check(description)
+    for subject in subjects:
+        subject.check_files()
     return description, {subject.name: subject for subject in subjects}, recipe
 
 

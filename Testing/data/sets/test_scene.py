@@ -9,8 +9,6 @@ import SimpleITK as sitk
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats.mrml import ras_from_ijk
 from XraySynthLib.data.sets import open_set
-from XraySynthLib.data.sets.parts import Part
-from XraySynthLib.data.sets.scene import MAX_IMAGES, write_part
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
@@ -134,12 +132,6 @@ def test_points_moved_in_slicer_come_back_moved(write_set):
     landmarks = open_set(folder)[0].landmarks
     np.testing.assert_allclose(landmarks.points_px[3], [12.25, 30.5])
     assert landmarks.visible[3] and len(landmarks.names) == 13
-
-
-def test_a_scene_is_for_a_few_images(tmp_path):
-    part = Part(0, "s", "train", 0, MAX_IMAGES - 1, 2, 0)
-    with pytest.raises(ValueError, match="at most 200 images"):
-        write_part(tmp_path, part, [])
 
 
 def test_damaged_scenes(write_set, tmp_path):

@@ -1,4 +1,4 @@
-"""How the files of a set are laid out: one module a layout, all with the same three functions."""
+"""How the files of a set are laid out: one module a layout, all with the same four functions."""
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -10,7 +10,7 @@ from XraySynthLib.data.sample import Sample
 from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.xray import Quantity
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
 
 LAYOUTS = MappingProxyType(
     {
@@ -36,6 +36,14 @@ class Layout(Protocol):
 
     QUANTITIES: tuple[Quantity, ...]
     FRAGMENTS_STAY: bool
+
+    def check(self, description: SetDescription) -> None:
+        """Refuse a set that the layout cannot hold, before an image of it is made.
+
+        Raises:
+            UsageError: Saying what to change.
+        """
+        ...
 
     def write_part(self, folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
         """Write the files of a part; the same samples give the same bytes.
@@ -89,6 +97,19 @@ def layout_module(name: str) -> Layout:
         raise MissingDependencyError(
             f"The layout {name} needs the package {error.name!r}, which is not installed."
         ) from error
+
+
+def check_mask_count(description: SetDescription, most: int) -> None:
+    """Refuse a set of more masks an image than its layout holds.
+
+    Raises:
+        UsageError: If it has more.
+    """
+    if len(description.mask_names) > most:
+        raise UsageError(
+            f"The layout {description.layout} holds at most {most} masks an image, "
+            f"{len(description.mask_names)} are asked for: choose fewer --label-values."
+        )
 
 
 def open_set(path: str | Path, split: str | None = None) -> Sequence[Sample]:

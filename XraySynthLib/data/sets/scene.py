@@ -44,6 +44,7 @@ from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.sets.splits import SPLITS
 from XraySynthLib.data.xray import Quantity, Xray
+from XraySynthLib.errors import UsageError
 from XraySynthLib.geometry import View
 from XraySynthLib.geometry.transforms import LPS_FROM_RAS, RAS_FROM_LPS, transform_points
 
@@ -55,14 +56,21 @@ PERCENT_SHOWN = (0.5, 99.5)
 """Percentiles of an image that its window goes from and to."""
 
 
+def check(description: SetDescription) -> None:
+    """Refuse more images than Slicer shows; see `layouts.Layout`."""
+    if description.n_images > MAX_IMAGES:
+        raise UsageError(
+            f"A scene holds at most {MAX_IMAGES} images, this set has {description.n_images}: "
+            "choose fewer --views or subjects, or another --format."
+        )
+
+
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
     """Write a zip of the nodes' files under `parts/`; see `layouts.Layout`.
 
     Raises:
-        ValueError: If the run is too long for a scene, or an image has no View.
+        ValueError: If an image has no View.
     """
-    if part.first + part.count > MAX_IMAGES:
-        raise ValueError(f"A scene holds at most {MAX_IMAGES} images; choose another layout.")
     name = _fragment(part)
     with atomic_path(folder / name) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for item, sample in zip(part.items, samples, strict=True):

@@ -17,6 +17,7 @@ from typing import Any
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
 from XraySynthLib.data.formats.sample_files import (
+    MAX_MASKS,
     masks_from_png,
     masks_to_png,
     sample_from_record,
@@ -25,6 +26,7 @@ from XraySynthLib.data.formats.sample_files import (
 from XraySynthLib.data.formats.xray_raster import xray_from_png, xray_to_png
 from XraySynthLib.data.sample import Sample
 from XraySynthLib.data.sets.description import SetDescription
+from XraySynthLib.data.sets.layouts import check_mask_count
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.sets.splits import SPLITS
@@ -36,6 +38,11 @@ RECORD, IMAGE, MASKS = "json", "png", "masks.png"
 
 Member = tuple[int, int]
 """Where a file's bytes are in a tar: offset and length."""
+
+
+def check(description: SetDescription) -> None:
+    """Refuse more masks than a PNG has bits; see `layouts.Layout`."""
+    check_mask_count(description, MAX_MASKS)
 
 
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
