@@ -1,7 +1,6 @@
 """X-rays in TIFF and PNG, by Pillow."""
 
 import io
-import json
 import warnings
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from XraySynthLib.data.formats.problems import check_file, meaning, reading, unr
 from XraySynthLib.data.formats.xray_json import (
     MARK,
     our_fields,
-    xray_fields,
     xray_from_fields,
     xray_text,
 )
@@ -23,12 +21,6 @@ from XraySynthLib.quiet import quiet_stderr
 
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2
-STORED_RANGES = {
-    Quantity.LINE_INTEGRAL: (-0.4, 16.2),
-    Quantity.TRANSMISSION: (0.0, 1.5),
-    Quantity.DISPLAY: (0.0, 1.0),
-}
-"""What a PNG's least and greatest grey mean. Line integrals end at -ln(1e-7), below 0 is noise."""
 
 
 def read_raster(path: Path) -> list[Xray]:
@@ -65,35 +57,25 @@ def write_png(xray: Xray, path: Path) -> None:
     Raises:
         ValueError: If the quantity is not DISPLAY.
     """
+    png = xray_to_png(xray)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(png)
+
+
+def xray_to_png(xray: Xray) -> bytes:
+    """An X-ray as an 8-bit grey PNG whose text holds quantity, spacing and View.
+
+    Raises:
+        ValueError: If the quantity is not DISPLAY.
+    """
     if xray.quantity is not Quantity.DISPLAY:
         raise ValueError(
             f"A PNG holds DISPLAY in 8 bits, got {xray.quantity.value}: window it to DISPLAY first "
             "or write a .tiff."
         )
-    png = xray_to_png(xray, 8)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(png)
-
-
-def xray_to_png(xray: Xray, bits: int = 16) -> bytes:
-    """An X-ray as a grey PNG whose text holds quantity, spacing, View and the range stored.
-
-    Values are stored over `STORED_RANGES`, the same for all images of a quantity; what lies
-    beyond is clipped.
-
-    Args:
-        xray: The image.
-        bits: 8 or 16 a pixel.
-    """
-    low, high = STORED_RANGES[xray.quantity]
-    largest = {8: 255, 16: 65535}[bits]
-    share = np.clip((xray.values - np.float32(low)) / np.float32(high - low), 0, 1)
-    grey = np.round(share * np.float32(largest)).astype(np.uint8 if bits == 8 else np.uint16)
+    grey = np.round(np.clip(xray.values, 0, 1) * np.float32(255)).astype(np.uint8)
     text = PngImagePlugin.PngInfo()
-    fields = xray_fields(xray)
-    if (low, high) != (0.0, 1.0):
-        fields["stored_range"] = [low, high]
-    text.add_text(MARK, json.dumps(fields, allow_nan=False))
+    text.add_text(MARK, xray_text(xray))
     png = io.BytesIO()
     Image.fromarray(grey).save(png, "PNG", pnginfo=text, compress_level=1)
     return png.getvalue()
@@ -183,6 +165,7 @@ def _xray(values: NDArray, text: object, path: Path) -> Xray:
 
 
 def _stored_range(fields: dict, path: Path) -> tuple[float, float]:
+    """What least and greatest grey mean; other than 0 and 1 in 16-bit PNG of older shards."""
     stored = fields.get("stored_range", (0.0, 1.0))
     with meaning(path):
         low, high = map(float, stored)

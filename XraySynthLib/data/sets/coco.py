@@ -83,7 +83,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
     for image_id, sample in enumerate(samples, part.first + 1):
         name = f"{sample.key}.png"
         with atomic_path(folder / IMAGES / name) as temporary:
-            temporary.write_bytes(xray_to_png(sample.xray, 8))
+            temporary.write_bytes(xray_to_png(sample.xray))
         files.append(f"{IMAGES}/{name}")
         images.append(_image(sample, image_id, name))
         annotations += _annotations(sample, image_id)

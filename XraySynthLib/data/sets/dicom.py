@@ -114,6 +114,8 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
         files = [file for file in names if file.is_file() and is_dicom(file)]
         plan = path / SET_NAME
         splits = SetDescription.read(plan).splits if plan.exists() else {}
+        order = {subject: number for number, subject in enumerate(splits)}
+        files.sort(key=lambda file: order.get(file.parent.name, len(order)))
     if not files:
         raise unreadable(path, "there is no DICOM file in it.")
     places: list[Place] = []

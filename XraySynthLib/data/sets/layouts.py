@@ -72,6 +72,8 @@ class Layout(Protocol):
     def read(self, path: Path, split: str | None = None) -> Sequence[Sample]:
         """Open a set of this layout, of XraySynth or not.
 
+        The samples of a folder with `set.json` come in the order of the run.
+
         Args:
             path: Its folder or file.
             split: Only this split; None for all. A set without splits is all "train".

@@ -35,7 +35,7 @@ from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.pelvis import BONE_NAMES, LANDMARK_NAMES
 from XraySynthLib.data.sample import Provenance, Sample
 from XraySynthLib.data.sets.bone_labels import bone_label_map
-from XraySynthLib.data.sets.description import SetDescription
+from XraySynthLib.data.sets.description import SET_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.xray import Quantity
@@ -96,6 +96,13 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
             if not (root / LANDMARKS / f"{stem}.h5").is_file():
                 raise unreadable(root, f"there is no {LANDMARKS}/{stem}.h5 for {stem}.tiff.")
             places.append((root, stem))
+    if (path / SET_NAME).is_file():
+        numbers = {
+            (FOLDERS[part.split], part.first_in_split + number): part.first + number
+            for part in SetDescription.read(path / SET_NAME).parts
+            for number in range(part.count)
+        }
+        places.sort(key=lambda place: numbers.get((place[0].name, int(place[1])), len(numbers)))
     return LazySamples(places, _load)
 
 
