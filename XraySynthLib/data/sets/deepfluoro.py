@@ -15,8 +15,10 @@ of the parts where the file lies in its set. Two attributes of a group keep the 
 its subject for a file that was taken out. A full-resolution file is read by `deepfluoro_full`.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -294,11 +296,12 @@ def _load_ours(
 ) -> Sample:
     """A sample with all that its record holds; the file must say the same where it says it."""
     path = place.file
-    document = read_part_record(path.parent, part)
-    if document is None:
+    record_path = path.parent / f"{part.stem}.json"
+    if not record_path.exists():
         raise unreadable(path, f"{part.stem}.json, which belongs to it, is missing.")
+    records = _records(path.parent, part, record_path.stat().st_mtime_ns)
     with reading(path, "a file of its set"):
-        record = document["samples"][place.number_in_part]
+        record = json.loads(records[place.number_in_part])
         named = record["masks"]
         known = None if named is None else {name: masks[name] for name in named if name in masks}
     sample = sample_from_record(record, values, known, path)
@@ -307,3 +310,11 @@ def _load_ours(
     ):
         raise unreadable(path, f"its landmarks of {sample.key} are not those of its set.")
     return sample
+
+
+@lru_cache(maxsize=500)
+def _records(folder: Path, part: Part, changed_ns: int) -> tuple[str, ...]:
+    """JSON of a part's samples, which is checked once for all of them, until it is changed."""
+    document = read_part_record(folder, part)
+    assert document is not None  # it has just been there
+    return tuple(map(json.dumps, document["samples"]))

@@ -33,6 +33,7 @@ from XraySynthLib.data.formats.markups_json import markups_points, markups_text
 from XraySynthLib.data.formats.mrml import ImageNodes, add_nodes, find_nodes, ras_from_ijk
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.sample_files import (
+    image_landmarks_from_dicts,
     image_landmarks_to_dicts,
     sample_from_record,
     sample_to_record,
@@ -185,7 +186,11 @@ def _load(place: tuple[Path, str, ImageNodes]) -> Sample:
 def _landmarks(
     markups: str, view: View, written: list[dict[str, Any]], path: Path
 ) -> ImageLandmarkSet:
-    """Project the points of a scene; what they are sure of stays as it was written."""
+    """Project the points of a scene.
+
+    Confidence stays as it was written; so does that a landmark is hidden though in the image, as
+    behind the collimator, wherever in the image it was moved to.
+    """
     points, system = markups_points(markups, path)
     names = tuple(name for name, _ in points)
     positions_mm = np.array([position for _, position in points]).reshape(-1, 3)
@@ -193,5 +198,13 @@ def _landmarks(
     # The same ray, but surely this side of the detector.
     nearer_ras_mm = view.source_ras_mm + 0.999 * (points_ras_mm - view.source_ras_mm)
     seen = LandmarkSet(names, nearer_ras_mm).seen_from(view)
-    confidence = {entry["name"]: entry["confidence"] for entry in written}
-    return replace(seen, confidence=np.array([confidence.get(name, 1.0) for name in names]))
+    before = image_landmarks_from_dicts(written)
+    shape_px = view.intrinsics.shape_px
+    in_image = ImageLandmarkSet.placed(before.names, before.points_px, shape_px).visible
+    hidden = dict(zip(before.names, in_image & ~before.visible, strict=True))
+    confidence = dict(zip(before.names, before.confidence, strict=True))
+    return replace(
+        seen,
+        visible=seen.visible & [not hidden.get(name, False) for name in names],
+        confidence=np.array([confidence.get(name, 1.0) for name in names]),
+    )
