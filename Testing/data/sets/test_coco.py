@@ -288,6 +288,18 @@ def change(path, edit):
     path.write_text(json.dumps(document), "utf-8")
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "jp2", "bmp", "webp"])
+def test_images_that_are_no_png(foreign, suffix):
+    path = foreign()
+    png = next(path.parent.parent.rglob("a.png"))
+    grey = np.tile(np.arange(40, 100, 2, np.uint8), (20, 1))
+    Image.fromarray(grey).save(png.with_suffix(f".{suffix}"))
+    png.unlink()
+    path.write_text(path.read_text().replace("a.png", f"a.{suffix}"))
+    (sample,) = open_set(path)
+    np.testing.assert_allclose(sample.xray.values, grey / 255, atol=0.03)
+
+
 def test_perphix_names_the_case(foreign):
     path = foreign()
     change(path, lambda d: d["images"][0].update(case_name="case-100114"))

@@ -1,4 +1,4 @@
-"""X-rays in TIFF and PNG, by Pillow."""
+"""X-rays in TIFF, PNG and, of other people's sets, JPEG and the like; by Pillow."""
 
 import io
 import warnings
@@ -21,10 +21,11 @@ from XraySynthLib.quiet import quiet_stderr
 
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2
+READ_FORMATS = ("TIFF", "PNG", "JPEG", "JPEG2000", "BMP", "WEBP")
 
 
 def read_raster(path: Path) -> list[Xray]:
-    """Read every page of a TIFF or PNG.
+    """Read every page of a TIFF, PNG, JPEG, JPEG 2000, BMP or WebP.
 
     A file of ours comes back as it was, quantity and View with it. Any other is taken as DISPLAY
     with dense bright: see `display_values`. Resolution in dots per inch is no pixel spacing.
@@ -33,9 +34,9 @@ def read_raster(path: Path) -> list[Xray]:
         UnreadableFileError: If it is missing, damaged, coloured, transparent or holds NaN.
     """
     check_file(path)
-    with reading(path, "a TIFF or PNG image"), quiet_stderr(), warnings.catch_warnings():
+    with reading(path, "a TIFF, PNG or JPEG image"), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path, formats=("TIFF", "PNG")) as image:
+        with Image.open(path, formats=READ_FORMATS) as image:
             pages = [_page(page, path) for page in ImageSequence.Iterator(image)]
     return [_xray(values, text, path) for values, text in pages]
 

@@ -84,12 +84,15 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
         for suffix, data in beside.items():
             with atomic_path(folder / f"{stem}{suffix}") as temporary:
                 temporary.write_bytes(data)
+        acquisition = sample.provenance.config.get("acquisition", {})
         write_xray_dicom(
             sample.xray,
             folder / f"{stem}{IMAGE}",
             subject=part.subject,
             uid_seed=uid_seed,
             instance_number=item,
+            source_to_isocenter_mm=acquisition.get("pose", {}).get("source_to_isocenter_mm"),
+            kvp=acquisition.get("exposure", {}).get("kvp"),
         )
         names += [stem + suffix for suffix in (IMAGE, *beside)]
     return names

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
 
+from XraySynthLib.data.formats.dicom_files import is_dicom
 from XraySynthLib.data.sample import Sample
 from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part
@@ -148,6 +149,8 @@ def _layout_of(path: Path) -> str:
     }
     if path.is_file() and suffix in by_suffix:
         return by_suffix[suffix]
+    if is_dicom(path):
+        return "dicom"
     if path.is_dir():
         for pattern, layout in (
             ("*.tar", "webdataset"),
@@ -157,4 +160,6 @@ def _layout_of(path: Path) -> str:
         ):
             if next(path.glob(pattern), None) is not None:
                 return layout
+        if any(is_dicom(file) for file in path.rglob("*")):  # scanners give no suffix
+            return "dicom"
     raise UnreadableFileError(f"Cannot read {path}: it is no set of a known layout.")
