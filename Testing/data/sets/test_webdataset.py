@@ -69,7 +69,7 @@ def test_webdataset_streams_and_decodes_the_shards(write_set, decoder, quantity)
     streamed = (
         webdataset.WebDataset(urls, shardshuffle=False)
         .decode(decoder)
-        .to_tuple("__key__", "npy;png", "json", "masks.npy.gz")
+        .to_tuple("__key__", "npy.gz;png", "json", "masks.npy.gz")
     )
     by_key = {sample.key: sample for sample in samples}
     for key, image, record, bits in streamed:
@@ -91,6 +91,18 @@ def test_a_truncated_shard(write_set):
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(UnreadableFileError):
         [*open_set(folder)]
+
+
+def test_a_damaged_image(write_set):
+    folder, _ = write_set("webdataset")
+    shard = folder / "train-000000.tar"
+    data = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as tar:
+        member = tar.getmember("subject-a-000000.npy.gz")
+    data[member.offset_data + member.size // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        open_set(folder)[0]
 
 
 def test_a_shard_of_somebody_else(tmp_path):

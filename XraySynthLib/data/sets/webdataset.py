@@ -3,13 +3,13 @@
 Every shard holds images of one subject and one split: `train-000007.tar`. A sample is
 
     KEY.json           everything but the pixels, as in `sample.json`
-    KEY.npy            float16 line integrals or transmission, to 1/2000 of each value
+    KEY.npy.gz         float16 line integrals or transmission, to 1/2000 of each value
     KEY.png            instead of it, for display: 8-bit grey; its text holds the View
     KEY.masks.npy.gz   where there are masks: uint16, bit n is the n-th name of "masks"
 
 so that the package webdataset decodes each as it is, whatever image decoder is asked for:
 
-    for image, record in WebDataset(shards).decode("l").to_tuple("npy;png", "json"): ...
+    for image, record in WebDataset(shards).decode("l").to_tuple("npy.gz;png", "json"): ...
 
 A 16-bit PNG, which shards held before, comes out of its decoders all white; `read` takes it still.
 """
@@ -47,14 +47,14 @@ from XraySynthLib.data.xray import Quantity
 QUANTITIES = (Quantity.LINE_INTEGRAL, Quantity.TRANSMISSION, Quantity.DISPLAY)
 FRAGMENTS_STAY = False
 RECORD, MASKS, MASKS_BEFORE = "json", "masks.npy.gz", "masks.png"
-VALUES, PICTURE = "npy", "png"
+VALUES, PICTURE = "npy.gz", "png"
 
 Member = tuple[int, int]
 """Where a file's bytes are in a tar: offset and length."""
 
 
 def check(description: SetDescription) -> None:
-    """Refuse more masks than a PNG has bits; see `layouts.Layout`."""
+    """Refuse more masks than a mask image has bits; see `layouts.Layout`."""
     check_mask_count(description, MAX_MASKS)
 
 
@@ -68,10 +68,10 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
             if sample.xray.quantity is Quantity.DISPLAY:
                 _add(tar, f"{sample.key}.{PICTURE}", xray_to_png(sample.xray))
             else:
-                _add(tar, f"{sample.key}.{VALUES}", _npy(sample.xray.values.astype(np.float16)))
+                _add(tar, f"{sample.key}.{VALUES}", _npy_gz(sample.xray.values.astype(np.float16)))
             if sample.masks:
-                masks = _npy(masks_to_bits(list(sample.masks.values())))
-                _add(tar, f"{sample.key}.{MASKS}", gzip.compress(masks, mtime=0))
+                masks = masks_to_bits(list(sample.masks.values()))
+                _add(tar, f"{sample.key}.{MASKS}", _npy_gz(masks))
     return [name]
 
 
@@ -141,17 +141,17 @@ def _load(place: tuple[Path, dict[str, Member]]) -> Sample:
             values = xray_from_png(files[PICTURE], shard).values
         masks: dict[str, NDArray] | None = None if names is None else {}
         if names and MASKS in files:
-            masks = masks_from_bits(_array(gzip.decompress(files[MASKS])), names)
+            masks = masks_from_bits(_array(files[MASKS]), names)
         elif names:
             masks = masks_from_png(files[MASKS_BEFORE], names, shard)
     return sample_from_record(record, values, masks, shard)
 
 
-def _npy(array: NDArray) -> bytes:
+def _npy_gz(array: NDArray) -> bytes:
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
-    return data.getvalue()
+    return gzip.compress(data.getvalue(), compresslevel=1, mtime=0)
 
 
-def _array(npy: bytes) -> NDArray:
-    return np.asarray(np.load(io.BytesIO(npy), allow_pickle=False))
+def _array(npy_gz: bytes) -> NDArray:
+    return np.asarray(np.load(io.BytesIO(gzip.decompress(npy_gz)), allow_pickle=False))
