@@ -19,9 +19,9 @@ def test_slices_are_sorted_by_position_and_spacing_is_row_then_column(ct_slices)
 
 def test_how_far_landmarks_lie_from_it_needs_no_pixels(ct_slices):
     folder = ct_slices()
-    check_subject_files(folder, None, np.array([[1009, 20, -100], [np.nan] * 3]))
-    with pytest.raises(UnreadableFileError, match=r"1\.0 m away"):
-        check_subject_files(folder, None, np.array([[1011, 20, -100]]))
+    check_subject_files(folder, None, np.array([[109, 20, -100], [np.nan] * 3]))
+    with pytest.raises(UnreadableFileError, match=r"102 mm away"):
+        check_subject_files(folder, None, np.array([[112, 20, -100]]))
 
 
 def test_one_file_stands_for_its_series(ct_slices):

@@ -22,8 +22,8 @@ from XraySynthLib.geometry.transforms import checked_affine, transform_points
 GRID_TOLERANCE = 0.1
 """How far a label map's corner may lie from the CT's, in voxels."""
 MAX_LABEL = 2**31 - 1
-MAX_DISTANCE_MM = 1000.0
-"""How far a landmark may lie outside the CT: a CT need not show the whole body."""
+MAX_DISTANCE_MM = 100.0
+"""How far the middle of the landmarks may lie outside the CT, which need not show all of them."""
 Grid = tuple[tuple[int, ...], NDArray]
 """Where voxels lie: the shape (K, J, I), and the (4, 4) ras_from_ijk, mm."""
 
@@ -73,22 +73,25 @@ def check_subject_files(
         points_ras_mm: (N, 3) its landmarks, RAS, mm; NaN where undefined.
 
     Raises:
-        UnreadableFileError: If a header is damaged, the grids differ, or a landmark lies more than
-            `MAX_DISTANCE_MM` from the CT.
+        UnreadableFileError: If a header is damaged, the grids differ, or the middle of the
+            landmarks, at which a C-arm is aimed, lies more than `MAX_DISTANCE_MM` from the CT.
     """
     file = Path(path)
     shape, ras_from_ijk = grid = read_dicom_grid(file) if _is_series(file) else read_itk_grid(file)
     if labels_path is not None:
         _check_same_grid(grid, read_itk_grid(Path(labels_path)), Path(labels_path))
-    points_ijk = transform_points(np.linalg.inv(ras_from_ijk), points_ras_mm)
-    beyond = points_ijk - np.clip(points_ijk, 0, np.array(shape[::-1]) - 1.0)
-    distances_mm = np.linalg.norm(beyond @ ras_from_ijk[:3, :3].T, axis=1)
-    farthest_mm = np.nanmax(distances_mm, initial=0)
-    if farthest_mm > MAX_DISTANCE_MM:
+    placed = points_ras_mm[np.isfinite(points_ras_mm).all(axis=1)]
+    if not len(placed):
+        return
+    middle_ras_mm = (placed.min(axis=0) + placed.max(axis=0)) / 2
+    (middle_ijk,) = transform_points(np.linalg.inv(ras_from_ijk), middle_ras_mm[None])
+    beyond = middle_ijk - np.clip(middle_ijk, 0, np.array(shape[::-1]) - 1.0)
+    distance_mm = float(np.linalg.norm(ras_from_ijk[:3, :3] @ beyond))
+    if distance_mm > MAX_DISTANCE_MM:
         raise unreadable(
             file,
-            f"a landmark lies {farthest_mm / 1000:.1f} m away from it; are the landmarks of "
-            "another CT, or not in mm?",
+            f"the middle of its landmarks lies {distance_mm:.0f} mm away from it; are they another "
+            "CT's, or not in mm?",
         )
 
 
