@@ -4,7 +4,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from XraySynthLib.data.formats import read_volume
+from XraySynthLib.data.formats import check_subject_files, read_volume
+from XraySynthLib.errors import UnreadableFileError
 
 
 def test_slices_are_sorted_by_position_and_spacing_is_row_then_column(ct_slices):
@@ -14,6 +15,13 @@ def test_slices_are_sorted_by_position_and_spacing_is_row_then_column(ct_slices)
     assert volume.ras_from_ijk == pytest.approx(np.array(expected))
     assert volume.values_hu[:, 1, 2].tolist() == [600 + k - 1024 for k in range(5)]
     assert volume.values_hu[0].tolist() == (np.arange(12).reshape(3, 4) * 100 - 1024).tolist()
+
+
+def test_how_far_landmarks_lie_from_it_needs_no_pixels(ct_slices):
+    folder = ct_slices()
+    check_subject_files(folder, None, np.array([[109, 20, -100], [np.nan] * 3]))
+    with pytest.raises(UnreadableFileError, match=r"102 mm away"):
+        check_subject_files(folder, None, np.array([[112, 20, -100]]))
 
 
 def test_one_file_stands_for_its_series(ct_slices):

@@ -115,7 +115,7 @@ class TestSet:
         folders = {subject.name: subject for subject in find_subjects(subjects)}
         volume, landmarks = folders[sample.provenance.subject].read()
         again = to_line_integral(acquire(materials_from_hu(volume).cropped(), acquisition))
-        np.testing.assert_allclose(again.values, sample.xray.values, atol=2e-4)
+        np.testing.assert_allclose(again.values, sample.xray.values, rtol=1 / 2000)
         points_px = acquisition.view.project(landmarks.points_ras_mm)
         np.testing.assert_allclose(points_px[0], sample.landmarks.points_px[0], atol=0.01)
 

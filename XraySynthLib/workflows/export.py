@@ -206,6 +206,9 @@ def plan_set(config: ExportConfig) -> ExportPlan:
         mask_names=tuple(map(mask_name, recipe.label_values)),
         options=recipe.to_dict(),
     )
+    layout_module(config.format).check(description)
+    for subject in subjects:
+        subject.check_files()
     return ExportPlan(description, {subject.name: subject for subject in subjects}, recipe)
 
 

@@ -46,6 +46,16 @@ class SubjectFolder:
 
         return read_volume(self.ct, self.labels), read_landmarks(self.landmarks)
 
+    def check_files(self) -> None:
+        """Refuse a CT, labels and landmarks that do not belong together, by their headers.
+
+        Raises:
+            UnreadableFileError: Saying which file does not fit.
+        """
+        from XraySynthLib.data.formats import check_subject_files, read_landmarks
+
+        check_subject_files(self.ct, self.labels, read_landmarks(self.landmarks).points_ras_mm)
+
     def aim_ras_mm(self, volume: Volume, landmarks: LandmarkSet) -> np.ndarray:
         """(3,) where a C-arm is aimed, RAS, mm: the middle of the landmarks' box, else the CT's."""
         points = landmarks.points_ras_mm[np.isfinite(landmarks.points_ras_mm).all(axis=1)]

@@ -1,6 +1,6 @@
 """Two subjects' samples with everything that a set can hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from XraySynthLib.data.sets import SetDescription, SetSubject
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
 ROWS, COLUMNS = 48, 64
+SPLITS = "train", "test"
+SUBJECTS = ("subject-a", "subject-b")
 
 
 def make_sample(index: int, subject: str = "subject-a", quantity=Quantity.LINE_INTEGRAL) -> Sample:
@@ -42,11 +44,17 @@ def make_sample(index: int, subject: str = "subject-a", quantity=Quantity.LINE_I
 
 
 def make_description(
-    layout: str, n_images: int = 3, part_size: int = 2, options=None
+    layout: str,
+    n_images: int = 3,
+    part_size: int = 2,
+    options=None,
+    subjects: Sequence[str] = SUBJECTS,
 ) -> SetDescription:
     return SetDescription(
         layout=layout,
-        subjects=(SetSubject("subject-a", "train"), SetSubject("subject-b", "test")),
+        subjects=tuple(
+            SetSubject(name, SPLITS[number % 2]) for number, name in enumerate(subjects)
+        ),
         images_per_subject=n_images,
         part_size=part_size,
         landmark_names=LANDMARK_NAMES,
@@ -67,15 +75,15 @@ def _make_description() -> Callable:
 
 @pytest.fixture
 def write_set(tmp_path) -> Callable:
-    """Write a set of 2 subjects x 3 images in a layout; returns its folder and its samples."""
+    """Write a set of subjects x 3 images in a layout; returns its folder and its samples."""
     from XraySynthLib.data.formats.sample_files import sample_to_record
     from XraySynthLib.data.sets import layout_module
     from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME
     from XraySynthLib.data.sets.parts import write_part_record
 
-    def write(layout: str, quantity=None, folder=None, options=None):
+    def write(layout: str, quantity=None, folder=None, options=None, subjects=SUBJECTS):
         module = layout_module(layout)
-        description = make_description(layout, options=options)
+        description = make_description(layout, options=options, subjects=subjects)
         folder = folder or tmp_path / layout
         (folder / "parts").mkdir(parents=True)
         description.write(folder / UNFINISHED_NAME)
@@ -92,3 +100,23 @@ def write_set(tmp_path) -> Callable:
         return folder, everything
 
     return write
+
+
+@pytest.fixture
+def assert_same_sample() -> Callable:
+    """Compare a sample read with the one written, all but values to `atol` and `rtol` exactly."""
+
+    def check(sample: Sample, wanted: Sample, atol: float = 0, rtol: float = 0) -> None:
+        assert sample.key == wanted.key
+        assert sample.xray.quantity is wanted.xray.quantity
+        np.testing.assert_allclose(sample.xray.values, wanted.xray.values, rtol, atol)
+        assert sample.xray.view.to_dict() == wanted.xray.view.to_dict()
+        for name in ("names", "points_px", "visible", "confidence"):
+            read, written = getattr(sample.landmarks, name), getattr(wanted.landmarks, name)
+            np.testing.assert_array_equal(read, written)
+        assert list(sample.masks) == list(wanted.masks)
+        for name, mask in wanted.masks.items():
+            np.testing.assert_array_equal(sample.masks[name], mask)
+        assert vars(sample.provenance) == vars(wanted.provenance)
+
+    return check

@@ -8,7 +8,14 @@ import pytest
 
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.pelvis import BONE_NAMES, LANDMARK_NAMES
-from XraySynthLib.data.sets import SetDescription, SetSubject, layout_module, open_set
+from XraySynthLib.data.sets import (
+    SetDescription,
+    SetSubject,
+    deepfluoro,
+    layout_module,
+    open_set,
+)
+from XraySynthLib.data.sets.parts import read_part_record
 from XraySynthLib.errors import UnreadableFileError
 
 FEMUR, HEMIPELVIS = "left femur", "left hemipelvis"
@@ -106,6 +113,23 @@ def test_femurs_cover_hemipelves_cover_vertebrae_cover_sacrum(write_set):
     ):
         np.testing.assert_array_equal(labels == ids[name], masks[name] & ~covered)
         covered |= masks[name]
+
+
+def test_a_record_is_read_once_for_its_part_and_again_when_it_changes(write_set, monkeypatch):
+    folder, samples = write_set("deepfluoro")
+    read = []
+
+    def noting(folder, part):
+        read.append(part.index)
+        return read_part_record(folder, part)
+
+    monkeypatch.setattr(deepfluoro, "read_part_record", noting)
+    assert len([*open_set(folder), *open_set(folder)]) == 2 * len(samples)
+    assert read == [0, 1, 2, 3]
+    record = folder / "parts/000001.json"
+    record.write_text(record.read_text().replace("subject-a", "subject-c"))
+    with pytest.raises(UnreadableFileError, match=r"000001\.json: it is damaged"):
+        open_set(folder)[2]
 
 
 def test_round_trip(write_set):

@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -8,9 +9,7 @@ import SimpleITK as sitk
 
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats.mrml import ras_from_ijk
-from XraySynthLib.data.sets import open_set
-from XraySynthLib.data.sets.parts import Part
-from XraySynthLib.data.sets.scene import MAX_IMAGES, write_part
+from XraySynthLib.data.sets import open_set, scene
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
@@ -136,10 +135,18 @@ def test_points_moved_in_slicer_come_back_moved(write_set):
     assert landmarks.visible[3] and len(landmarks.names) == 13
 
 
-def test_a_scene_is_for_a_few_images(tmp_path):
-    part = Part(0, "s", "train", 0, MAX_IMAGES - 1, 2, 0)
-    with pytest.raises(ValueError, match="at most 200 images"):
-        write_part(tmp_path, part, [])
+def test_what_the_collimator_hides_stays_hidden(make_sample, make_description, tmp_path):
+    sample = make_sample(0)
+    assert sample.landmarks.visible[:2].all()
+    visible = sample.landmarks.visible.copy()
+    visible[0] = False
+    hidden = replace(sample, landmarks=replace(sample.landmarks, visible=visible))
+    description = make_description("scene", n_images=1, subjects=["subject-a"])
+    (tmp_path / "parts").mkdir()
+    scene.write_part(tmp_path, description.parts[0], [hidden])
+    scene.assemble(tmp_path, description)
+    (read,) = open_set(tmp_path / "scene.mrb")
+    np.testing.assert_array_equal(read.landmarks.visible, visible)
 
 
 def test_damaged_scenes(write_set, tmp_path):

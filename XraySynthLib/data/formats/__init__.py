@@ -19,6 +19,7 @@ from XraySynthLib.data.formats.sample_files import (
     write_sample,
 )
 from XraySynthLib.data.formats.volume_files import (
+    check_subject_files,
     read_labels,
     read_volume,
     write_labels,
@@ -31,6 +32,7 @@ __all__ = [
     "MAX_MASKS",
     "Prediction",
     "atomic_path",
+    "check_subject_files",
     "image_landmarks_from_dicts",
     "image_landmarks_to_dicts",
     "read_labels",

@@ -17,6 +17,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: If the folder of `path` does not exist.
+        OSError: If the file cannot be written, as on a full disk; it names `path`.
     """
     final = Path(path)
     if not final.parent.is_dir():
@@ -25,5 +26,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(final)
+    except OSError as error:
+        about_us = error.filename is None or str(error.filename) == str(temporary)
+        if error.errno is None or not about_us:
+            raise
+        raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -59,10 +59,24 @@ def read_dicom_series(path: Path, series_uid: str | None = None) -> tuple[NDArra
             or the stack is sheared by a tilted gantry.
     """
     with quiet_pydicom():
-        return _read(path, series_uid)
+        slices, lps_from_ijk = _stack(path, series_uid)
+        return np.stack([_pixels(one) for one in slices]), RAS_FROM_LPS @ lps_from_ijk
 
 
-def _read(path: Path, series_uid: str | None) -> tuple[NDArray, NDArray]:
+def read_dicom_grid(path: Path) -> tuple[tuple[int, ...], NDArray]:
+    """Read where the voxels of a series lie: its shape (K, J, I) and (4, 4) ras_from_ijk, mm.
+
+    Raises:
+        UnreadableFileError: As `read_dicom_series`.
+    """
+    with quiet_pydicom():
+        slices, lps_from_ijk = _stack(path, None)
+        header = slices[0].header
+        return (len(slices), int(header.Rows), int(header.Columns)), RAS_FROM_LPS @ lps_from_ijk
+
+
+def _stack(path: Path, series_uid: str | None) -> tuple[list[_Slice], NDArray]:
+    """The slices of a series in order, without their pixels, and (4, 4) lps_from_ijk."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if is_dicom(file))
         if not files:
@@ -75,8 +89,7 @@ def _read(path: Path, series_uid: str | None) -> tuple[NDArray, NDArray]:
     headers = [(file, _header(file)) for file in files]
     chosen = _choose(path, headers, series_uid)
     slices = [_slice(file, header) for file, header in chosen]
-    slices, lps_from_ijk = _grid(path, slices)
-    return np.stack([_pixels(one) for one in slices]), RAS_FROM_LPS @ lps_from_ijk
+    return _grid(path, slices)
 
 
 def _header(path: Path) -> pydicom.Dataset:

@@ -1,14 +1,20 @@
-"""HDF5: opening a file and finding what has to be in it; a sentence for whatever is not there."""
+"""HDF5: opening a file and finding what has to be in it; a sentence for whatever is not there.
 
+Writing too: whole or not at all, also on a full disk.
+"""
+
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
 
 
@@ -23,6 +29,52 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     # Many processes read one file, also where the file system knows no locks.
     with reading(path, "an HDF5 file"), h5py.File(path, "r", locking="best-effort") as file:
         yield file
+
+
+@contextmanager
+def create_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Lend a new file to write to, which appears whole or not at all.
+
+    It is of the oldest format, which old programs read, and holds no dates.
+
+    Yields:
+        The file, and a function that raises if the disk has refused anything so far: whoever writes
+        much calls it now and then. It is called at the end.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; it names `path`.
+    """
+    with atomic_path(path) as temporary, _PatientDisk(temporary, "w+b") as disk:
+        try:
+            with h5py.File(disk, "w", libver="earliest") as file:
+                yield file, disk.check
+        finally:
+            disk.check()
+
+
+class _PatientDisk(io.FileIO):
+    """A file on disk that takes every write, and says afterwards what it could not keep.
+
+    HDF5 ends the process where a write fails while it closes something.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, unless something before it was refused."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while len(rest) and self.refusal is None:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self.refusal = error
+        return size
+
+    def check(self) -> None:
+        """Raise the first refusal."""
+        if self.refusal is not None:
+            raise self.refusal
 
 
 def find_group(parent: h5py.Group, name: str, path: Path) -> h5py.Group:

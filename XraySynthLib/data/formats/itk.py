@@ -55,25 +55,31 @@ def read_itk(path: Path, dimensions: tuple[int, ...] = (3,)) -> ItkImage:
     Raises:
         UnreadableFileError: If it is missing, damaged, or another kind of image.
     """
-    check_file(path)
-    suffix = itk_suffix(path)
-    if suffix is None:
-        raise unreadable(path, f"only {', '.join(IO_BY_SUFFIX)} files are read here.")
-    io_name, kind = IO_BY_SUFFIX[suffix]
+    io_name, kind = _io_of(path)
     if io_name == "NiftiImageIO":
         check_nifti_whole(path)
     n_bytes = unpacked_bytes(path) if io_name != "NiftiImageIO" else None
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(io_name)
-    reader.SetFileName(str(path))
-    with quiet_stderr():
-        _read_header(reader, path, kind)
-        _check_header(reader, path, dimensions, attached=suffix not in (".mhd", ".nhdr"))
-        if n_bytes is not None and n_bytes != _promised_bytes(reader):
-            raise unreadable(path, "its packed data is not of the size that its header states.")
-        with reading(path, kind):
-            image = reader.Execute()
+    reader = _read_header(path, dimensions)
+    if n_bytes is not None and n_bytes != _promised_bytes(reader):
+        raise unreadable(path, "its packed data is not of the size that its header states.")
+    with quiet_stderr(), reading(path, kind):
+        image = reader.Execute()
     return ItkImage(sitk.GetArrayFromImage(image), _ras_from_ijk(image), image.GetSpacing())
+
+
+def read_itk_grid(path: Path) -> tuple[tuple[int, ...], NDArray]:
+    """Read where the voxels of a three-dimensional file lie, from its header alone.
+
+    Returns:
+        The shape (K, J, I), and the (4, 4) ras_from_ijk, mm.
+
+    Raises:
+        UnreadableFileError: If its header is missing, damaged, or another kind of image's.
+    """
+    reader = _read_header(path, (3,))
+    ras_from_ijk = _ras_from_ijk(reader)
+    assert ras_from_ijk is not None  # three dimensions have one
+    return tuple(reader.GetSize()[::-1]), ras_from_ijk
 
 
 def write_itk(values: NDArray, ras_from_ijk: NDArray, path: Path) -> None:
@@ -107,13 +113,29 @@ def write_sitk(image: sitk.Image, path: Path) -> None:
             raise OSError(f"Cannot write {path}: is the disk full or the folder closed?") from error
 
 
-def _read_header(reader: sitk.ImageFileReader, path: Path, kind: str) -> None:
+def _io_of(path: Path) -> tuple[str, str]:
+    """SimpleITK's name of what reads a file, and what kind of file that is."""
+    check_file(path)
+    suffix = itk_suffix(path)
+    if suffix is None:
+        raise unreadable(path, f"only {', '.join(IO_BY_SUFFIX)} files are read here.")
+    return IO_BY_SUFFIX[suffix]
+
+
+def _read_header(path: Path, dimensions: tuple[int, ...]) -> sitk.ImageFileReader:
+    io_name, kind = _io_of(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(io_name)
+    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with quiet_stderr():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         if "orthonormal" in str(error):
             raise unreadable(path, "its axes are sheared; resample it in Slicer.") from error
         raise unreadable(path, f"it is truncated, damaged or not {kind}.") from error
+    _check_header(reader, path, dimensions, attached=itk_suffix(path) not in (".mhd", ".nhdr"))
+    return reader
 
 
 def _check_header(
@@ -145,7 +167,7 @@ def _promised_bytes(reader: sitk.ImageFileReader) -> int:
     return int(np.prod(reader.GetSize(), dtype=object)) * bits // 8
 
 
-def _ras_from_ijk(image: sitk.Image) -> NDArray | None:
+def _ras_from_ijk(image: sitk.Image | sitk.ImageFileReader) -> NDArray | None:
     if image.GetDimension() != 3:
         return None
     lps_from_ijk = np.eye(4)

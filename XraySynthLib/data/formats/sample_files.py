@@ -227,8 +227,8 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON.")
 
 
-def masks_to_png(masks: Sequence[NDArray]) -> bytes:
-    """Masks (rows, columns) as a 16-bit grey PNG: bit n is the n-th mask.
+def masks_to_bits(masks: Sequence[NDArray]) -> NDArray:
+    """Masks (rows, columns) as one image (rows, columns) of uint16: bit n is the n-th mask.
 
     Raises:
         ValueError: If there are none or more than 16.
@@ -238,8 +238,22 @@ def masks_to_png(masks: Sequence[NDArray]) -> bytes:
     bits = np.zeros(masks[0].shape, np.uint16)
     for position, mask in enumerate(masks):
         bits |= mask.astype(np.uint16) << np.uint16(position)
+    return bits
+
+
+def masks_from_bits(bits: NDArray, names: Sequence[str]) -> dict[str, NDArray]:
+    """Undo `masks_to_bits`; `names` are the masks' in their order."""
+    return {str(name): (bits >> position & 1).astype(bool) for position, name in enumerate(names)}
+
+
+def masks_to_png(masks: Sequence[NDArray]) -> bytes:
+    """`masks_to_bits` as a 16-bit grey PNG.
+
+    Raises:
+        ValueError: If there are none or more than 16.
+    """
     png = io.BytesIO()
-    Image.fromarray(bits).save(png, "PNG", compress_level=1)
+    Image.fromarray(masks_to_bits(masks)).save(png, "PNG", compress_level=1)
     return png.getvalue()
 
 
@@ -261,7 +275,7 @@ def masks_from_png(png: bytes, names: Sequence[str], path: Path) -> dict[str, ND
         if not image.mode.startswith("I"):
             raise ValueError(f"Bits are stored in 16 bits a pixel, got {image.mode}.")
         bits = np.array(image).astype(np.uint16)
-    return {str(name): (bits >> position & 1).astype(bool) for position, name in enumerate(names)}
+    return masks_from_bits(bits, names)
 
 
 def _read_masks(described: object, path: Path, shape: tuple[int, ...]) -> dict[str, NDArray] | None:

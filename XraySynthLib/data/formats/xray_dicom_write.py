@@ -1,6 +1,7 @@
 """X-rays written as DICOM: one XA object each, which viewers open with its spacing and angles."""
 
 import datetime
+import io
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def write_xray_dicom(
     instance_number: int = 1,
     date: datetime.date | None = None,
     source_to_isocenter_mm: float | None = None,
+    kvp: float | None = None,
 ) -> None:
     """Write an X-ray as a derived X-Ray Angiographic image, 16 bits, MONOCHROME2.
 
@@ -57,6 +59,7 @@ def write_xray_dicom(
         instance_number: Number of the image in its series.
         date: Date of the study; None leaves it empty, so that files can be remade byte for byte.
         source_to_isocenter_mm: DistanceSourceToPatient, which a View does not know.
+        kvp: KVP, the tube voltage.
 
     Raises:
         ValueError: If the subject has no name or the distance is not between source and detector.
@@ -66,14 +69,18 @@ def write_xray_dicom(
         raise ValueError(f"subject must be a name of 1 to 48 characters, got {subject!r}.")
     dataset = _identified(subject, uid_seed, instance_number, date)
     _describe(dataset, xray.quantity)
+    dataset.KVP = None if kvp is None else _ds(kvp)
     if xray.pixel_spacing_mm is not None:
         column_mm, row_mm = xray.pixel_spacing_mm
         dataset.ImagerPixelSpacing = [_ds(row_mm), _ds(column_mm)]  # DICOM: row, column
     _add_positioner(dataset, xray.view, source_to_isocenter_mm)
     slope, intercept = _add_pixels(dataset, xray.values)
     add_private_fields(dataset, xray, slope, intercept)
-    with atomic_path(path) as temporary, quiet_pydicom():
-        dataset.save_as(temporary, enforce_file_format=True)
+    dicom = io.BytesIO()
+    with quiet_pydicom():
+        dataset.save_as(dicom, enforce_file_format=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(dicom.getvalue())
 
 
 def _ds(value: float) -> DSfloat:
@@ -119,7 +126,7 @@ def _describe(dataset: FileDataset, quantity: Quantity) -> None:
     dataset.BurnedInAnnotation = "NO"
     dataset.SyntheticData = "YES"
     dataset.LossyImageCompression = "00"
-    dataset.KVP = dataset.Exposure = dataset.ExposureTime = dataset.XRayTubeCurrent = None
+    dataset.Exposure = dataset.ExposureTime = dataset.XRayTubeCurrent = None
     dataset.RadiationSetting = "GR"
     relationship, sign = RELATIONSHIP[quantity]
     dataset.PixelIntensityRelationship = relationship

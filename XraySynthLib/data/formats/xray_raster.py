@@ -1,7 +1,6 @@
-"""X-rays in TIFF and PNG, by Pillow."""
+"""X-rays in TIFF, PNG and, of other people's sets, JPEG and the like; by Pillow."""
 
 import io
-import json
 import warnings
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from XraySynthLib.data.formats.problems import check_file, meaning, reading, unr
 from XraySynthLib.data.formats.xray_json import (
     MARK,
     our_fields,
-    xray_fields,
     xray_from_fields,
     xray_text,
 )
@@ -23,16 +21,11 @@ from XraySynthLib.quiet import quiet_stderr
 
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2
-STORED_RANGES = {
-    Quantity.LINE_INTEGRAL: (-0.4, 16.2),
-    Quantity.TRANSMISSION: (0.0, 1.5),
-    Quantity.DISPLAY: (0.0, 1.0),
-}
-"""What a PNG's least and greatest grey mean. Line integrals end at -ln(1e-7), below 0 is noise."""
+READ_FORMATS = ("TIFF", "PNG", "JPEG", "JPEG2000", "BMP", "WEBP")
 
 
 def read_raster(path: Path) -> list[Xray]:
-    """Read every page of a TIFF or PNG.
+    """Read every page of a TIFF, PNG, JPEG, JPEG 2000, BMP or WebP.
 
     A file of ours comes back as it was, quantity and View with it. Any other is taken as DISPLAY
     with dense bright: see `display_values`. Resolution in dots per inch is no pixel spacing.
@@ -41,9 +34,9 @@ def read_raster(path: Path) -> list[Xray]:
         UnreadableFileError: If it is missing, damaged, coloured, transparent or holds NaN.
     """
     check_file(path)
-    with reading(path, "a TIFF or PNG image"), quiet_stderr(), warnings.catch_warnings():
+    with reading(path, "a TIFF, PNG or JPEG image"), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path, formats=("TIFF", "PNG")) as image:
+        with Image.open(path, formats=READ_FORMATS) as image:
             pages = [_page(page, path) for page in ImageSequence.Iterator(image)]
     return [_xray(values, text, path) for values, text in pages]
 
@@ -52,13 +45,26 @@ def write_tiff(xray: Xray, path: Path) -> None:
     """Write a float32 TIFF whose ImageDescription holds quantity, spacing and View."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[IMAGE_DESCRIPTION] = xray_text(xray)
+    tiff = io.BytesIO()  # libtiff does not say why it cannot write to a disk
+    image = Image.fromarray(np.array(xray.values))
+    image.save(tiff, "TIFF", tiffinfo=tags, compression="tiff_adobe_deflate")
     with atomic_path(path) as temporary:
-        image = Image.fromarray(np.array(xray.values))
-        image.save(temporary, "TIFF", tiffinfo=tags, compression="tiff_adobe_deflate")
+        temporary.write_bytes(tiff.getvalue())
 
 
 def write_png(xray: Xray, path: Path) -> None:
     """Write an 8-bit grey PNG whose text holds quantity, spacing and View.
+
+    Raises:
+        ValueError: If the quantity is not DISPLAY.
+    """
+    png = xray_to_png(xray)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(png)
+
+
+def xray_to_png(xray: Xray) -> bytes:
+    """An X-ray as an 8-bit grey PNG whose text holds quantity, spacing and View.
 
     Raises:
         ValueError: If the quantity is not DISPLAY.
@@ -68,30 +74,9 @@ def write_png(xray: Xray, path: Path) -> None:
             f"A PNG holds DISPLAY in 8 bits, got {xray.quantity.value}: window it to DISPLAY first "
             "or write a .tiff."
         )
-    png = xray_to_png(xray, 8)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(png)
-
-
-def xray_to_png(xray: Xray, bits: int = 16) -> bytes:
-    """An X-ray as a grey PNG whose text holds quantity, spacing, View and the range stored.
-
-    Values are stored over `STORED_RANGES`, the same for all images of a quantity; what lies
-    beyond is clipped.
-
-    Args:
-        xray: The image.
-        bits: 8 or 16 a pixel.
-    """
-    low, high = STORED_RANGES[xray.quantity]
-    largest = {8: 255, 16: 65535}[bits]
-    share = np.clip((xray.values - np.float32(low)) / np.float32(high - low), 0, 1)
-    grey = np.round(share * np.float32(largest)).astype(np.uint8 if bits == 8 else np.uint16)
+    grey = np.round(np.clip(xray.values, 0, 1) * np.float32(255)).astype(np.uint8)
     text = PngImagePlugin.PngInfo()
-    fields = xray_fields(xray)
-    if (low, high) != (0.0, 1.0):
-        fields["stored_range"] = [low, high]
-    text.add_text(MARK, json.dumps(fields, allow_nan=False))
+    text.add_text(MARK, xray_text(xray))
     png = io.BytesIO()
     Image.fromarray(grey).save(png, "PNG", pnginfo=text, compress_level=1)
     return png.getvalue()
@@ -181,6 +166,7 @@ def _xray(values: NDArray, text: object, path: Path) -> Xray:
 
 
 def _stored_range(fields: dict, path: Path) -> tuple[float, float]:
+    """What least and greatest grey mean; other than 0 and 1 in 16-bit PNG of older shards."""
     stored = fields.get("stored_range", (0.0, 1.0))
     with meaning(path):
         low, high = map(float, stored)

@@ -38,11 +38,12 @@ from XraySynthLib.data.sample import Sample
 from XraySynthLib.data.sets.coco_masks import box_of_mask, rle_of_mask
 from XraySynthLib.data.sets.coco_reader import ANNOTATIONS, IMAGES, inside_image, read
 from XraySynthLib.data.sets.description import SetDescription
+from XraySynthLib.data.sets.layouts import check_mask_count
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.splits import SPLITS
 from XraySynthLib.data.xray import Quantity
 
-__all__ = ["FRAGMENTS_STAY", "QUANTITIES", "assemble", "read", "write_part"]
+__all__ = ["FRAGMENTS_STAY", "QUANTITIES", "assemble", "check", "read", "write_part"]
 
 QUANTITIES = (Quantity.DISPLAY,)
 FRAGMENTS_STAY = True
@@ -68,6 +69,11 @@ LICENSE = {
 }
 
 
+def check(description: SetDescription) -> None:
+    """Refuse more masks than an image has ids; see `layouts.Layout`."""
+    check_mask_count(description, IDS_PER_IMAGE - 1)
+
+
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
     """Write the images and a fragment with their annotations; see `layouts.Layout`."""
     (folder / IMAGES).mkdir(exist_ok=True)
@@ -77,7 +83,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
     for image_id, sample in enumerate(samples, part.first + 1):
         name = f"{sample.key}.png"
         with atomic_path(folder / IMAGES / name) as temporary:
-            temporary.write_bytes(xray_to_png(sample.xray, 8))
+            temporary.write_bytes(xray_to_png(sample.xray))
         files.append(f"{IMAGES}/{name}")
         images.append(_image(sample, image_id, name))
         annotations += _annotations(sample, image_id)
@@ -183,8 +189,6 @@ def _image(sample: Sample, image_id: int, name: str) -> dict[str, Any]:
 def _annotations(sample: Sample, image_id: int) -> Iterator[dict[str, Any]]:
     """The pelvis, then the masks; `assemble` makes a mask's `category` its `category_id`."""
     masks = sample.masks or {}
-    if len(masks) >= IDS_PER_IMAGE:
-        raise ValueError(f"An image can have {IDS_PER_IMAGE - 1} masks, got {len(masks)}.")
     shape = sample.xray.values.shape
     keypoints = _keypoints(sample.landmarks, shape)
     union = np.zeros(shape, dtype=bool)

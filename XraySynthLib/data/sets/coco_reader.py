@@ -22,6 +22,7 @@ from XraySynthLib.data.formats.xray_raster import read_raster
 from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.sample import Sample
 from XraySynthLib.data.sets.coco_masks import mask_of_segmentation
+from XraySynthLib.data.sets.description import SET_NAME
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.sets.splits import SPLITS
 
@@ -50,6 +51,8 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
     if len(names) < len(entries):
         image, _ = names.most_common(1)[0]
         raise unreadable(path, f"{image.name} is there more than once; open one annotation file.")
+    if (path / SET_NAME).is_file():
+        entries.sort(key=lambda entry: int(entry.image["id"]))
     return LazySamples(entries, _load)
 
 

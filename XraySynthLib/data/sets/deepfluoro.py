@@ -15,8 +15,10 @@ of the parts where the file lies in its set. Two attributes of a group keep the 
 its subject for a file that was taken out. A full-resolution file is read by `deepfluoro_full`.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -26,8 +28,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.formats.hdf5_files import (
+    create_hdf5,
     find_dataset,
     find_group,
     open_hdf5,
@@ -52,7 +54,7 @@ QUANTITIES = (Quantity.LINE_INTEGRAL,)
 FRAGMENTS_STAY = False
 FILE_NAME = "deepfluoro.h5"
 LANDMARK_NAMES_GROUP = "land-names"
-IMAGES, LABELS, POINTS = "projs", "segs", "lands"
+DATASETS = IMAGES, LABELS, POINTS = "projs", "segs", "lands"
 ATTRIBUTES = ("kind", "subject")
 NOWHERE_PX = -9999.0
 OFFICIAL_NAME = re.compile(r"ipcai_2020_ds_(\d{1,3})x")
@@ -70,6 +72,10 @@ class _Place(NamedTuple):
     number_in_part: int = 0
 
 
+def check(description: SetDescription) -> None:
+    """Any set fits; see `layouts.Layout`."""
+
+
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
     """Write a fragment: the same layout, with one group; see `layouts.Layout`.
 
@@ -78,7 +84,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
             the names of its landmarks.
     """
     name = _fragment(part)
-    with atomic_path(folder / name) as temporary, _create_file(temporary) as file:
+    with create_hdf5(folder / name) as (file, check_disk):
         remaining = iter(samples)
         first = next(remaining)
         names, shape = first.landmarks.names, first.xray.values.shape
@@ -97,6 +103,7 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
             group[IMAGES][index] = sample.xray.values
             group[LABELS][index] = bone_label_map(sample)
             group[POINTS][index] = np.nan_to_num(sample.landmarks.points_px, nan=NOWHERE_PX).T
+            check_disk()
     return [name]
 
 
@@ -107,22 +114,26 @@ def assemble(folder: Path, description: SetDescription) -> list[str]:
         ValueError: If subjects differ in image shape or landmarks.
     """
     names, shape = description.landmark_names, None
-    with atomic_path(folder / FILE_NAME) as temporary, _create_file(temporary) as file:
+    with create_hdf5(folder / FILE_NAME) as (file, check_disk):
         _write_landmark_names(file, names)
         for group_name, number, part in _parts_by_group(description):
             path = folder / _fragment(part)
-            with h5py.File(path, "r") as fragment:
-                source = fragment["01"]
-                shape = shape or source[IMAGES].shape[1:]
-                if source[IMAGES].shape[1:] != shape or _landmark_names(fragment, path) != names:
-                    raise ValueError(f"{part.subject} differs in image shape or landmarks.")
-                if number == 0:
-                    group = _create_group(
-                        file, group_name, description.images_per_subject, shape, len(names)
-                    )
-                    for attribute in ATTRIBUTES:
-                        group.attrs[attribute] = source.attrs[attribute]
-                _copy_images(source, group, number)
+            with open_hdf5(path) as fragment:
+                source = find_group(fragment, "01", path)
+                attributes = {name: source.attrs[name] for name in ATTRIBUTES}
+                part_names, part_shape = _landmark_names(fragment, path), source[IMAGES].shape[1:]
+            shape = shape or part_shape
+            if (part_names, part_shape) != (names, shape):
+                raise ValueError(f"{part.subject} differs in image shape or landmarks.")
+            if number == 0:
+                group = _create_group(
+                    file, group_name, description.images_per_subject, shape, len(names)
+                )
+                group.attrs.update(attributes)
+            for index, chunks in enumerate(_stored_images(path), number):
+                for name, (filters, chunk) in zip(DATASETS, chunks, strict=True):
+                    group[name].id.write_direct_chunk((index, 0, 0), chunk, filters)
+                check_disk()
     return [FILE_NAME]
 
 
@@ -147,11 +158,6 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
     return samples if split in (None, SPLITS[0]) else samples[:0]
 
 
-def _create_file(path: Path) -> h5py.File:
-    """The oldest format: the trainers' h5py is of 2019, and it holds no dates."""
-    return h5py.File(path, "w", libver="earliest")
-
-
 def _create_group(
     file: h5py.File, name: str, n_images: int, shape: tuple[int, ...], n_landmarks: int
 ) -> h5py.Group:
@@ -174,12 +180,12 @@ def _create_group(
     return group
 
 
-def _copy_images(source: h5py.Group, target: h5py.Group, first: int) -> None:
-    """Copy chunks as they are, compressed: a chunk is an image."""
-    for name in (IMAGES, LABELS, POINTS):
-        for index in range(len(source[name])):
-            filters, chunk = source[name].id.read_direct_chunk((index, 0, 0))
-            target[name].id.write_direct_chunk((first + index, 0, 0), chunk, filters)
+def _stored_images(path: Path) -> Iterator[list[tuple[int, bytes]]]:
+    """The images of a fragment, one after the other: their chunks as they are, compressed."""
+    with open_hdf5(path) as fragment:
+        sources = [fragment["01"][name] for name in DATASETS]
+        for index in range(len(sources[0])):
+            yield [source.id.read_direct_chunk((index, 0, 0)) for source in sources]
 
 
 def _write_landmark_names(file: h5py.File, names: Sequence[str]) -> None:
@@ -290,11 +296,12 @@ def _load_ours(
 ) -> Sample:
     """A sample with all that its record holds; the file must say the same where it says it."""
     path = place.file
-    document = read_part_record(path.parent, part)
-    if document is None:
+    record_path = path.parent / f"{part.stem}.json"
+    if not record_path.exists():
         raise unreadable(path, f"{part.stem}.json, which belongs to it, is missing.")
+    records = _records(path.parent, part, record_path.stat().st_mtime_ns)
     with reading(path, "a file of its set"):
-        record = document["samples"][place.number_in_part]
+        record = json.loads(records[place.number_in_part])
         named = record["masks"]
         known = None if named is None else {name: masks[name] for name in named if name in masks}
     sample = sample_from_record(record, values, known, path)
@@ -303,3 +310,11 @@ def _load_ours(
     ):
         raise unreadable(path, f"its landmarks of {sample.key} are not those of its set.")
     return sample
+
+
+@lru_cache(maxsize=500)
+def _records(folder: Path, part: Part, changed_ns: int) -> tuple[str, ...]:
+    """JSON of a part's samples, which is checked once for all of them, until it is changed."""
+    document = read_part_record(folder, part)
+    assert document is not None  # it has just been there
+    return tuple(map(json.dumps, document["samples"]))

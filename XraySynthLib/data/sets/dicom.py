@@ -25,6 +25,7 @@ from XraySynthLib.data.formats import atomic_path, read_xrays, write_xray_dicom
 from XraySynthLib.data.formats.dicom_files import is_dicom, number, quiet_pydicom, read_dataset
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.sample_files import (
+    MAX_MASKS,
     masks_from_png,
     masks_to_png,
     sample_from_record,
@@ -34,17 +35,33 @@ from XraySynthLib.data.formats.xray_json import xray_fields
 from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.sample import Provenance, Sample
 from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME, SetDescription
-from XraySynthLib.data.sets.parts import Part
+from XraySynthLib.data.sets.layouts import check_mask_count
+from XraySynthLib.data.sets.parts import PARTS_FOLDER, Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.sets.splits import SPLITS
 from XraySynthLib.data.xray import Quantity
+from XraySynthLib.errors import UsageError
 
 QUANTITIES = (Quantity.DISPLAY, Quantity.LINE_INTEGRAL, Quantity.TRANSMISSION)
 FRAGMENTS_STAY = False
 IMAGE, RECORD, MASKS = ".dcm", ".sample.json", ".masks.png"
 Place = tuple[Path, str, Provenance | None, int]
 """A file, the sample's key, where it comes from (None: its record says so) and the frame."""
+MAX_NAME = 48
+"""So that patient ID and name, to which "^Synthetic" is added, are within DICOM's 64 characters."""
+ODD_CHARACTERS = re.compile(r'[\x00-\x1f\x7f^=/\\:*?"<>|]')
+"""Which mean something in DICOM's names, or to a file system."""
 HEADER = ["PatientID", "Rows", "NumberOfFrames", "SyntheticData"]
+
+
+def check(description: SetDescription) -> None:
+    """Refuse names that cannot be a patient's, and too many masks; see `layouts.Layout`."""
+    check_mask_count(description, MAX_MASKS)
+    names = [subject.name for subject in description.subjects]
+    for name in names:
+        _folder_name(name)
+    if len({name.casefold() for name in names}) < len(names):
+        raise UsageError("Subjects of a DICOM set must differ in more than upper and lower case.")
 
 
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
@@ -53,9 +70,9 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
     The folder must hold the set's plan, finished or not.
 
     Raises:
-        ValueError: If the subject's name has more than 48 characters.
+        UsageError: If the subject's name is no patient's or no folder's.
     """
-    (folder / part.subject).mkdir(exist_ok=True)
+    (folder / _folder_name(part.subject)).mkdir(exist_ok=True)
     uid_seed = _uid_seed(folder)
     names = []
     for item, sample in zip(part.items, samples, strict=True):
@@ -67,12 +84,15 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
         for suffix, data in beside.items():
             with atomic_path(folder / f"{stem}{suffix}") as temporary:
                 temporary.write_bytes(data)
+        acquisition = sample.provenance.config.get("acquisition", {})
         write_xray_dicom(
             sample.xray,
             folder / f"{stem}{IMAGE}",
             subject=part.subject,
             uid_seed=uid_seed,
             instance_number=item,
+            source_to_isocenter_mm=acquisition.get("pose", {}).get("source_to_isocenter_mm"),
+            kvp=acquisition.get("exposure", {}).get("kvp"),
         )
         names += [stem + suffix for suffix in (IMAGE, *beside)]
     return names
@@ -97,6 +117,8 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
         files = [file for file in names if file.is_file() and is_dicom(file)]
         plan = path / SET_NAME
         splits = SetDescription.read(plan).splits if plan.exists() else {}
+        order = {subject: number for number, subject in enumerate(splits)}
+        files.sort(key=lambda file: order.get(file.parent.name, len(order)))
     if not files:
         raise unreadable(path, "there is no DICOM file in it.")
     places: list[Place] = []
@@ -108,6 +130,23 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
         else:
             places += _foreign_places(file, path)
     return LazySamples(places, _load)
+
+
+def _folder_name(subject: str) -> str:
+    """A subject's name, of which DICOM makes a patient's name and ID, and this layout a folder.
+
+    Raises:
+        UsageError: If it may not be one of these, or lies outside the set.
+    """
+    wrong = ODD_CHARACTERS.search(subject) or subject.strip(" .") != subject
+    if wrong or not 1 <= len(subject) <= MAX_NAME or subject.lower() == PARTS_FOLDER:
+        raise UsageError(
+            f"{subject!r} cannot be a patient of a DICOM set: call the subject by 1 to {MAX_NAME} "
+            "characters, no dot or space first or last, none of "
+            '^ = / \\ : * ? " < > |'
+            f", and not {PARTS_FOLDER!r}."
+        )
+    return subject
 
 
 def _uid_seed(folder: Path) -> str:

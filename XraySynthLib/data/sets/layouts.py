@@ -1,4 +1,4 @@
-"""How the files of a set are laid out: one module a layout, all with the same three functions."""
+"""How the files of a set are laid out: one module a layout, all with the same four functions."""
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -6,11 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
 
+from XraySynthLib.data.formats.dicom_files import is_dicom
 from XraySynthLib.data.sample import Sample
 from XraySynthLib.data.sets.description import SET_NAME, UNFINISHED_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.xray import Quantity
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
 
 LAYOUTS = MappingProxyType(
     {
@@ -36,6 +37,14 @@ class Layout(Protocol):
 
     QUANTITIES: tuple[Quantity, ...]
     FRAGMENTS_STAY: bool
+
+    def check(self, description: SetDescription) -> None:
+        """Refuse a set that the layout cannot hold, before an image of it is made.
+
+        Raises:
+            UsageError: Saying what to change.
+        """
+        ...
 
     def write_part(self, folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
         """Write the files of a part; the same samples give the same bytes.
@@ -64,6 +73,8 @@ class Layout(Protocol):
     def read(self, path: Path, split: str | None = None) -> Sequence[Sample]:
         """Open a set of this layout, of XraySynth or not.
 
+        The samples of a folder with `set.json` come in the order of the run.
+
         Args:
             path: Its folder or file.
             split: Only this split; None for all. A set without splits is all "train".
@@ -89,6 +100,19 @@ def layout_module(name: str) -> Layout:
         raise MissingDependencyError(
             f"The layout {name} needs the package {error.name!r}, which is not installed."
         ) from error
+
+
+def check_mask_count(description: SetDescription, most: int) -> None:
+    """Refuse a set of more masks an image than its layout holds.
+
+    Raises:
+        UsageError: If it has more.
+    """
+    if len(description.mask_names) > most:
+        raise UsageError(
+            f"The layout {description.layout} holds at most {most} masks an image, "
+            f"{len(description.mask_names)} are asked for: choose fewer --label-values."
+        )
 
 
 def open_set(path: str | Path, split: str | None = None) -> Sequence[Sample]:
@@ -125,6 +149,8 @@ def _layout_of(path: Path) -> str:
     }
     if path.is_file() and suffix in by_suffix:
         return by_suffix[suffix]
+    if is_dicom(path):
+        return "dicom"
     if path.is_dir():
         for pattern, layout in (
             ("*.tar", "webdataset"),
@@ -134,4 +160,6 @@ def _layout_of(path: Path) -> str:
         ):
             if next(path.glob(pattern), None) is not None:
                 return layout
+        if any(is_dicom(file) for file in path.rglob("*")):  # scanners give no suffix
+            return "dicom"
     raise UnreadableFileError(f"Cannot read {path}: it is no set of a known layout.")

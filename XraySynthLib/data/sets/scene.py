@@ -17,7 +17,7 @@ there come back moved. Checked both ways against slicer-core 5.13.
 import json
 import posixpath
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from XraySynthLib.data.formats.markups_json import markups_points, markups_text
 from XraySynthLib.data.formats.mrml import ImageNodes, add_nodes, find_nodes, ras_from_ijk
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.sample_files import (
+    image_landmarks_from_dicts,
     image_landmarks_to_dicts,
     sample_from_record,
     sample_to_record,
@@ -44,6 +45,7 @@ from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.sets.splits import SPLITS
 from XraySynthLib.data.xray import Quantity, Xray
+from XraySynthLib.errors import UsageError
 from XraySynthLib.geometry import View
 from XraySynthLib.geometry.transforms import LPS_FROM_RAS, RAS_FROM_LPS, transform_points
 
@@ -55,14 +57,21 @@ PERCENT_SHOWN = (0.5, 99.5)
 """Percentiles of an image that its window goes from and to."""
 
 
+def check(description: SetDescription) -> None:
+    """Refuse more images than Slicer shows; see `layouts.Layout`."""
+    if description.n_images > MAX_IMAGES:
+        raise UsageError(
+            f"A scene holds at most {MAX_IMAGES} images, this set has {description.n_images}: "
+            "choose fewer --views or subjects, or another --format."
+        )
+
+
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
     """Write a zip of the nodes' files under `parts/`; see `layouts.Layout`.
 
     Raises:
-        ValueError: If the run is too long for a scene, or an image has no View.
+        ValueError: If an image has no View.
     """
-    if part.first + part.count > MAX_IMAGES:
-        raise ValueError(f"A scene holds at most {MAX_IMAGES} images; choose another layout.")
     name = _fragment(part)
     with atomic_path(folder / name) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for item, sample in zip(part.items, samples, strict=True):
@@ -88,17 +97,13 @@ def assemble(folder: Path, description: SetDescription) -> list[str]:
         zipfile.ZipFile(temporary, "w") as archive,
     ):
         for part in description.parts:
-            path = folder / _fragment(part)
-            with reading(path, "a part of a scene"), zipfile.ZipFile(path) as fragment:
-                for name in fragment.namelist():
-                    if name.endswith((".nrrd", ".mrk.json")):
-                        _add(archive, f"scene/Data/{name}", fragment.read(name))
-                        continue
-                    n_images += 1
-                    record, window = json.loads(fragment.read(name))
-                    add_nodes(
-                        scene, n_images, name.removesuffix(".json"), record, window, part.split
-                    )
+            for name, data in _files_of(folder / _fragment(part)):
+                if name.endswith((".nrrd", ".mrk.json")):
+                    _add(archive, f"scene/Data/{name}", data)
+                    continue
+                n_images += 1
+                record, window = json.loads(data)
+                add_nodes(scene, n_images, name.removesuffix(".json"), record, window, part.split)
         ElementTree.indent(scene, " ")
         text = ElementTree.tostring(scene, "utf-8", xml_declaration=True)
         _add(archive, "scene/scene.mrml", text)
@@ -124,6 +129,12 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
 
 def _fragment(part: Part) -> str:
     return f"{part.stem}.zip"
+
+
+def _files_of(fragment: Path) -> Iterator[tuple[str, bytes]]:
+    with reading(fragment, "a part of a scene"), zipfile.ZipFile(fragment) as archive:
+        for name in archive.namelist():
+            yield name, archive.read(name)
 
 
 def _view_of(xray: Xray, key: str) -> View:
@@ -175,7 +186,11 @@ def _load(place: tuple[Path, str, ImageNodes]) -> Sample:
 def _landmarks(
     markups: str, view: View, written: list[dict[str, Any]], path: Path
 ) -> ImageLandmarkSet:
-    """Project the points of a scene; what they are sure of stays as it was written."""
+    """Project the points of a scene.
+
+    Confidence stays as it was written; so does that a landmark is hidden though in the image, as
+    behind the collimator, wherever in the image it was moved to.
+    """
     points, system = markups_points(markups, path)
     names = tuple(name for name, _ in points)
     positions_mm = np.array([position for _, position in points]).reshape(-1, 3)
@@ -183,5 +198,13 @@ def _landmarks(
     # The same ray, but surely this side of the detector.
     nearer_ras_mm = view.source_ras_mm + 0.999 * (points_ras_mm - view.source_ras_mm)
     seen = LandmarkSet(names, nearer_ras_mm).seen_from(view)
-    confidence = {entry["name"]: entry["confidence"] for entry in written}
-    return replace(seen, confidence=np.array([confidence.get(name, 1.0) for name in names]))
+    before = image_landmarks_from_dicts(written)
+    shape_px = view.intrinsics.shape_px
+    in_image = ImageLandmarkSet.placed(before.names, before.points_px, shape_px).visible
+    hidden = dict(zip(before.names, in_image & ~before.visible, strict=True))
+    confidence = dict(zip(before.names, before.confidence, strict=True))
+    return replace(
+        seen,
+        visible=seen.visible & [not hidden.get(name, False) for name in names],
+        confidence=np.array([confidence.get(name, 1.0) for name in names]),
+    )

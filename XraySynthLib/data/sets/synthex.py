@@ -16,17 +16,18 @@ does not ask for lies where it does not look: quantity and View in the TIFF's de
 in the HDF5 file's "xraysynth", so that every triple can be read on its own.
 """
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.data.formats.hdf5_files import create_hdf5, open_hdf5
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.sample_files import sample_from_record, sample_to_record
 from XraySynthLib.data.formats.xray_raster import read_raster, write_tiff
@@ -34,7 +35,7 @@ from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.pelvis import BONE_NAMES, LANDMARK_NAMES
 from XraySynthLib.data.sample import Provenance, Sample
 from XraySynthLib.data.sets.bone_labels import bone_label_map
-from XraySynthLib.data.sets.description import SetDescription
+from XraySynthLib.data.sets.description import SET_NAME, SetDescription
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.xray import Quantity
@@ -47,6 +48,10 @@ COLUMNS, ROWS, RECORD = "dim1", "dim2", "xraysynth"
 NOWHERE = -1.0
 
 
+def check(description: SetDescription) -> None:
+    """Any set fits; see `layouts.Layout`."""
+
+
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
     """Write three files an image; see `layouts.Layout`."""
     root = FOLDERS[part.split]
@@ -56,8 +61,10 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
     for number, sample in enumerate(samples, part.first_in_split):
         image, labels, landmarks = files = _files(root, f"{number:05d}")
         write_tiff(sample.xray, folder / image)
+        label_map = io.BytesIO()
+        Image.fromarray(bone_label_map(sample)).save(label_map, "PNG")
         with atomic_path(folder / labels) as temporary:
-            Image.fromarray(bone_label_map(sample)).save(temporary, "PNG")
+            temporary.write_bytes(label_map.getvalue())
         _write_landmarks(sample, folder / landmarks)
         names += files
     return names
@@ -89,6 +96,13 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
             if not (root / LANDMARKS / f"{stem}.h5").is_file():
                 raise unreadable(root, f"there is no {LANDMARKS}/{stem}.h5 for {stem}.tiff.")
             places.append((root, stem))
+    if (path / SET_NAME).is_file():
+        numbers = {
+            (FOLDERS[part.split], part.first_in_split + number): part.first + number
+            for part in SetDescription.read(path / SET_NAME).parts
+            for number in range(part.count)
+        }
+        places.sort(key=lambda place: numbers.get((place[0].name, int(place[1])), len(numbers)))
     return LazySamples(places, _load)
 
 
@@ -101,7 +115,7 @@ def _files(root: str, stem: str) -> list[str]:
 def _write_landmarks(sample: Sample, path: Path) -> None:
     points_px = np.nan_to_num(sample.landmarks.points_px, nan=NOWHERE)
     record = json.dumps(sample_to_record(sample), allow_nan=False)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as (file, _):
         file[COLUMNS], file[ROWS] = points_px.T
         file[RECORD] = record
 
@@ -135,8 +149,7 @@ def _load(place: tuple[Path, str]) -> Sample:
 
 def _read_landmarks(path: Path) -> tuple[NDArray, dict[str, Any] | None]:
     """Points (N, 2) px, and the record where the file is ours."""
-    check_file(path)
-    with reading(path, "an HDF5 file of landmarks"), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         points_px = np.column_stack([file[COLUMNS][:], file[ROWS][:]]).astype(np.float64)
         record = json.loads(file[RECORD][()]) if RECORD in file else None
     return points_px, record
