@@ -50,6 +50,7 @@ from XraySynthLib.drr import (
 from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.geometry import Intrinsics
 from XraySynthLib.workflows.config import VerbConfig
+from XraySynthLib.workflows.label_maps import checked_label_values, known_labels
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.set_report import write_set_report
 from XraySynthLib.workflows.subjects import SubjectFolder, common_landmark_names, find_subjects
@@ -101,7 +102,8 @@ class ExportConfig(VerbConfig):
         quantity: What the images are; by default what the format is used with.
         detail: Fine detail added to display images, as a console does; 0 for none.
         masks: Whether masks of the labels go with the images.
-        label_values: Labels that become masks; by default DeepFluoro's six bones.
+        label_values: Labels that become masks; by default DeepFluoro's six bones, 1 to 6, which
+            are also found in maps of TotalSegmentator and MAISI.
         split: Shares of train, val and test, by subject; by default 0.8 0.1 0.1, or all train
             where there are fewer than three subjects.
         part_size: Images of a part (a shard) at most: what is lost at most when a run is killed.
@@ -248,11 +250,9 @@ def _recipe(config: ExportConfig) -> Recipe:
     if quantity not in quantities:
         allowed = ", ".join(one.value for one in quantities)
         raise UsageError(f"--format {config.format} holds {allowed}, not {quantity.value}.")
-    values = config.label_values
-    if not config.masks and values:
+    if not config.masks and config.label_values:
         raise UsageError("--label-values needs --masks.")
-    if values is None:
-        values = tuple(BONE_NAMES)
+    values = checked_label_values(config.label_values, config.format)
     shape_px = config.shape_px or DEFAULT_SHAPES_PX.get(config.format, DEFAULT_SHAPE_PX)
     if config.format == "synthex" and not shape_px[0] == shape_px[1] < SYNTHEX_PX:
         raise UsageError(f"SyntheX takes square images of less than {SYNTHEX_PX} pixels a side.")
@@ -399,7 +399,8 @@ def _load_subject(source: SubjectFolder, label_values: tuple[int, ...]) -> Loade
     volume, landmarks = source.read()
     labels = None
     if label_values and volume.labels is not None:
-        labels = LabelProjector(volume.labels, volume.ras_from_ijk, values=label_values)
+        known = known_labels(volume.labels, label_values, source.labels)
+        labels = LabelProjector(known, volume.ras_from_ijk, values=label_values)
     try:
         materials = materials_from_hu(volume).cropped()
     except ValueError as error:
