@@ -26,6 +26,8 @@ N_MEASURED = 120
 """Images whose grey values are counted; everything else is counted of all."""
 EVERY_VALUE = 17
 """So many steps apart are the values counted of an image."""
+N_BINS = 51
+"""Each as many of 255 greys."""
 MAX_DOTS = 20_000
 SPLIT_COLORS = {"train": "#4477aa", "val": "#ccbb44", "test": "#ee6677"}
 
@@ -108,7 +110,7 @@ def grey_values(
         return {}
     everything = np.concatenate([image for images in values.values() for image in images])
     low, high = np.percentile(everything, [0.1, 99.9])
-    edges = np.linspace(low, max(high, low + 1e-6), 81)
+    edges = np.linspace(low, max(high, low + 1e-6), N_BINS + 1)
     histograms = {}
     for split, images in values.items():
         counts = np.histogram(np.concatenate(images), edges)[0]
