@@ -20,7 +20,7 @@ from PIL import Image
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.xray_json import xray_fields, xray_from_fields
-from XraySynthLib.data.formats.xray_raster import read_raster, write_tiff
+from XraySynthLib.data.formats.xray_raster import grey_png, read_raster, write_tiff
 from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.sample import Provenance, Sample
 
@@ -238,9 +238,7 @@ def masks_to_png(masks: Sequence[NDArray]) -> bytes:
     bits = np.zeros(masks[0].shape, np.uint16)
     for position, mask in enumerate(masks):
         bits |= mask.astype(np.uint16) << np.uint16(position)
-    png = io.BytesIO()
-    Image.fromarray(bits).save(png, "PNG", compress_level=1)
-    return png.getvalue()
+    return grey_png(bits)
 
 
 def masks_from_png(png: bytes, names: Sequence[str], path: Path) -> dict[str, NDArray]:

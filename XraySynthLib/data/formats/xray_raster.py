@@ -1,13 +1,15 @@
-"""X-rays in TIFF and PNG, by Pillow."""
+"""X-rays in TIFF and PNG, by Pillow; PNG is written by OpenCV."""
 
 import io
 import json
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageSequence, TiffImagePlugin
 
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
@@ -23,6 +25,8 @@ from XraySynthLib.quiet import quiet_stderr
 
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2
+HEADER_END = 33
+"""A PNG's signature has 8 bytes, its header 25."""
 STORED_RANGES = {
     Quantity.LINE_INTEGRAL: (-0.4, 16.2),
     Quantity.TRANSMISSION: (0.0, 1.5),
@@ -87,14 +91,27 @@ def xray_to_png(xray: Xray, bits: int = 16) -> bytes:
     largest = {8: 255, 16: 65535}[bits]
     share = np.clip((xray.values - np.float32(low)) / np.float32(high - low), 0, 1)
     grey = np.round(share * np.float32(largest)).astype(np.uint8 if bits == 8 else np.uint16)
-    text = PngImagePlugin.PngInfo()
     fields = xray_fields(xray)
     if (low, high) != (0.0, 1.0):
         fields["stored_range"] = [low, high]
-    text.add_text(MARK, json.dumps(fields, allow_nan=False))
-    png = io.BytesIO()
-    Image.fromarray(grey).save(png, "PNG", pnginfo=text, compress_level=1)
-    return png.getvalue()
+    return grey_png(grey, json.dumps(fields, allow_nan=False))
+
+
+def grey_png(grey: NDArray, text: str | None = None) -> bytes:
+    """(rows, columns) uint8 or uint16 as a PNG, in a quarter of the time that Pillow takes.
+
+    Args:
+        grey: The image.
+        text: ASCII that is stored under `MARK`, where Pillow finds it.
+    """
+    import cv2
+
+    png = cv2.imencode(".png", grey)[1].tobytes()
+    if text is None:
+        return png
+    chunk = b"tEXt" + f"{MARK}\0{text}".encode("ascii")
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:HEADER_END] + framed + png[HEADER_END:]
 
 
 def xray_from_png(png: bytes, path: Path) -> Xray:
