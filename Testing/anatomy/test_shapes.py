@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fit_held_out import bone_labels
 from landmark_rules import sampled_shape
 
 from XraySynthLib.anatomy.hips import JOINT_SPACE_MM, HipPose
@@ -11,7 +12,7 @@ from XraySynthLib.anatomy.parts import (
     recognise_label_ids,
     with_deepfluoro_ids,
 )
-from XraySynthLib.anatomy.voxels import bone_labels, inside_surface
+from XraySynthLib.anatomy.voxels import inside_surface
 
 HIPS = {Bone.LEFT_FEMUR: Bone.LEFT_HEMIPELVIS, Bone.RIGHT_FEMUR: Bone.RIGHT_HEMIPELVIS}
 
