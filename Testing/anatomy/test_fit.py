@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fit_held_out import GRID, SPACING_MM, cut, cut_at, posed_person, rightward_mm
+from fit_held_out import GRID, SPACING_MM, bone_labels, cut, cut_at, posed_person, rightward_mm
 
 from XraySynthLib.anatomy.fit import NotAPelvisError, fit_bones, fit_labels
 from XraySynthLib.anatomy.fit_problem import PELVIC_BONES
@@ -10,7 +10,6 @@ from XraySynthLib.anatomy.landmarks import landmarks_of
 from XraySynthLib.anatomy.midline import Plane, midline_cut, with_mirror_image, without_face
 from XraySynthLib.anatomy.parts import LABEL_IDS, Bone
 from XraySynthLib.anatomy.targets import BoneTarget, target_from_surface, targets_from_labels
-from XraySynthLib.anatomy.voxels import bone_labels
 from XraySynthLib.geometry.transforms import transform_points
 
 COARSE_MM = 4.0

@@ -16,6 +16,7 @@ as `seen`; the others are predictions. A row `refused` is a fit that gave up.
 import csv
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from XraySynthLib.anatomy.hips import HipPose
 from XraySynthLib.anatomy.landmarks import landmarks_of
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import PelvisShape, load_shape_model
-from XraySynthLib.anatomy.voxels import bone_labels
+from XraySynthLib.anatomy.voxels import inside_surface
 
 SPACING_MM = 2.5
 GRID = (150, 120, 160)
@@ -45,6 +46,38 @@ def posed_person(index: int) -> tuple[PelvisShape, NDArray]:
     turn = Rotation.from_euler("xyz", generator.uniform(-12, 12, 3), degrees=True).as_matrix()
     shift = generator.uniform(-30, 30, 3)
     return PelvisShape(person.vertices_ras_mm @ turn.T + shift, person.femur_turns), shift
+
+
+def bone_labels(
+    shape: PelvisShape,
+    ras_from_ijk: NDArray,
+    grid_shape: tuple[int, int, int],
+    ids: Mapping[Bone, int] | None = None,
+) -> NDArray:
+    """Draw the bones into a label map.
+
+    Args:
+        shape: The bones.
+        ras_from_ijk: (4, 4) of the grid.
+        grid_shape: (K, J, I) of the grid.
+        ids: Label of each bone; DeepFluoro's by default.
+
+    Returns:
+        (K, J, I) uint8; where surfaces touch, the hemipelvis wins over the sacrum.
+    """
+    labels = np.zeros(grid_shape, dtype=np.uint8)
+    ijk_from_ras = np.linalg.inv(ras_from_ijk)
+    order = (
+        Bone.SACRUM,
+        Bone.LEFT_FEMUR,
+        Bone.RIGHT_FEMUR,
+        Bone.LEFT_HEMIPELVIS,
+        Bone.RIGHT_HEMIPELVIS,
+    )
+    for bone in order:
+        inside = inside_surface(*shape.surface(bone), ijk_from_ras, grid_shape)
+        labels[inside] = int(bone) if ids is None else ids[bone]
+    return labels
 
 
 def rightward_mm(

@@ -1,7 +1,7 @@
 """A record is all that an image needs, and every number in it comes from its range."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,9 @@ from XraySynthLib.drr import (
     Materials,
     acquire,
     draw_acquisition,
+    expose,
+    to_display,
+    to_line_integral,
 )
 from XraySynthLib.geometry import CArmPose, Intrinsics
 
@@ -211,6 +214,29 @@ def test_damaged_records_are_refused(change):
     change(record)
     with pytest.raises(ValueError, match=r"\S"):
         Acquisition.from_dict(record)
+
+
+@pytest.mark.parametrize("shape", ["rectangle", "circle", "octagon"])
+def test_no_rim_shows_at_the_collimators_edge(shape):
+    """A wedge looks the same up to the border of the open field, however fine detail is shown."""
+    detector = Intrinsics(1020.0, (0.5, 0.5), (160, 200))
+    exposure = Exposure(blur_mm=0.4, collimation=Collimation(shape, 60.0, 50.0, 10.0))
+    record = Acquisition(CArmPose(), detector, exposure)
+    wedge = np.broadcast_to(np.linspace(5, 10, 200, dtype=np.float32), (1, 160, 200))
+    window, field = (1.0, 2.5), record.open_field
+    for detail in (0.0, 1.0):
+        collimated, whole = (
+            to_display(
+                to_line_integral(expose(wedge, ("water",), record.view, taken)),
+                window,
+                detail,
+                field,
+            ).values[field]
+            for taken in (exposure, replace(exposure, collimation=None))
+        )
+        assert whole.min() > 0.05 and np.ptp(whole) > 0.1
+        np.testing.assert_allclose(collimated, whole, atol=0.03)
+    assert 0.9 < field.sum() / (exposure.collimation.openness(detector) > 0.5).sum() < 1
 
 
 def test_a_detector_before_the_isocentre_is_refused(a_box):

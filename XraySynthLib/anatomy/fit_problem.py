@@ -16,7 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from XraySynthLib.anatomy.parts import Bone
 from XraySynthLib.anatomy.shape_model import load_shape_model
-from XraySynthLib.anatomy.targets import BoneTarget, unit_normals
+from XraySynthLib.anatomy.surfaces import unit_normals
+from XraySynthLib.anatomy.targets import BoneTarget
 
 PELVIC_BONES = (Bone.LEFT_HEMIPELVIS, Bone.RIGHT_HEMIPELVIS, Bone.SACRUM)
 BODIES = (PELVIC_BONES, (Bone.LEFT_FEMUR,), (Bone.RIGHT_FEMUR,))

@@ -33,6 +33,12 @@ LABEL_IDS = MappingProxyType(
     }
 )
 
+_DEEPFLUORO_IDS = (1, 2, 3, 4, 5, 6)
+_VERTEBRAE = 3
+_SPINE_IDS = MappingProxyType(
+    {"totalsegmentator": (26, range(27, 51)), "maisi": (127, range(33, 57))}
+)
+"""S1, a label of its own beside the sacrum's, and L5 to C1."""
 MAX_DEEPFLUORO_ID = 21
 """DeepFluoro's bones end at 6; this project's maps (`tissues.Label`) add soft tissue up to 21."""
 
@@ -42,7 +48,8 @@ def recognise_label_ids(labels: NDArray) -> str:
 
     One maker's hips are another's ribs: among makers whose hips are there, the one whose five
     bones fill most voxels is believed. DeepFluoro's small ids are organs elsewhere, so it is
-    believed only where no id is above 21, the last of this project's own maps.
+    believed only where no id is above 21, the last of this project's own maps, and where a second
+    bone is there: 1 alone is what any mask has.
 
     Args:
         labels: Any shape, integers, none negative.
@@ -51,15 +58,16 @@ def recognise_label_ids(labels: NDArray) -> str:
         A key of `LABEL_IDS`.
 
     Raises:
-        ValueError: If neither hip bone has a known id.
+        ValueError: If no maker is believed.
     """
     counts = dict(
         zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True)
     )
     sizes = {}
     for maker, ids in LABEL_IDS.items():
-        hips = ids[Bone.LEFT_HEMIPELVIS] in counts or ids[Bone.RIGHT_HEMIPELVIS] in counts
-        if hips and (maker != "deepfluoro" or max(counts) <= MAX_DEEPFLUORO_ID):
+        there = {bone for bone, label in ids.items() if label in counts}
+        certain = maker != "deepfluoro" or (len(there) > 1 and max(counts) <= MAX_DEEPFLUORO_ID)
+        if there & set(HEMIPELVES) and certain:
             sizes[maker] = sum(counts.get(label, 0) for label in ids.values())
     if not sizes:
         raise ValueError(
@@ -67,3 +75,28 @@ def recognise_label_ids(labels: NDArray) -> str:
             "say whose ids it uses."
         )
     return max(sizes, key=sizes.__getitem__)
+
+
+def with_deepfluoro_ids(labels: NDArray) -> NDArray:
+    """Number the bones of a label map as DeepFluoro does, whoever made it.
+
+    Args:
+        labels: Any shape, integers, none negative.
+
+    Returns:
+        Of the same shape: bones 1 to 6 (vertebrae are 3, S1 is of the sacrum); what else had these
+        ids is 0, other ids stay.
+
+    Raises:
+        ValueError: If nobody's ids are recognised.
+    """
+    maker = recognise_label_ids(labels)
+    if maker == "deepfluoro":
+        return labels
+    s1, vertebrae = _SPINE_IDS[maker]
+    bones: dict[int, int] = {label: int(bone) for bone, label in LABEL_IDS[maker].items()}
+    bones |= {s1: int(Bone.SACRUM), **dict.fromkeys(vertebrae, _VERTEBRAE)}
+    result = np.where(np.isin(labels, _DEEPFLUORO_IDS), 0, labels).astype(labels.dtype)
+    for label, bone in bones.items():
+        result[labels == label] = bone
+    return result

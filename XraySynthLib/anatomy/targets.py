@@ -11,7 +11,7 @@ from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkFiltersCore import vtkSurfaceNets3D
 
 from XraySynthLib.anatomy.parts import LABEL_IDS, Bone, recognise_label_ids
-from XraySynthLib.anatomy.surfaces import area_normals
+from XraySynthLib.anatomy.surfaces import unit_normals
 from XraySynthLib.geometry.transforms import checked_affine, transform_points
 
 MIN_BONE_POINTS = 60
@@ -88,12 +88,6 @@ def target_from_surface(vertices_ras_mm: NDArray, triangles: NDArray) -> BoneTar
     vertices_ras_mm = np.asarray(vertices_ras_mm, dtype=float)
     normals = unit_normals(vertices_ras_mm, triangles)
     return BoneTarget(vertices_ras_mm, normals).kept(normals.any(axis=1))
-
-
-def unit_normals(vertices_mm: NDArray, triangles: NDArray) -> NDArray:
-    """(V, 3) outward unit normals of a surface; zero where a vertex has no triangle."""
-    normals = area_normals(vertices_mm, triangles)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def targets_from_labels(

@@ -1,6 +1,4 @@
-"""Surfaces to label maps and back, with VTK."""
-
-from collections.abc import Mapping
+"""Which voxels lie inside a surface, with VTK."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +11,6 @@ from vtkmodules.vtkCommonCore import vtkPoints
 from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
 from vtkmodules.vtkImagingStencil import vtkImageStencilToImage, vtkPolyDataToImageStencil
 
-from XraySynthLib.anatomy.parts import Bone
-from XraySynthLib.anatomy.shape_model import PelvisShape
 from XraySynthLib.geometry.transforms import transform_points
 
 
@@ -59,35 +55,3 @@ def inside_surface(
     image.Update()
     scalars = vtk_to_numpy(image.GetOutput().GetPointData().GetScalars())
     return scalars.reshape(shape).astype(bool)
-
-
-def bone_labels(
-    shape: PelvisShape,
-    ras_from_ijk: NDArray,
-    grid_shape: tuple[int, int, int],
-    ids: Mapping[Bone, int] | None = None,
-) -> NDArray:
-    """Draw the bones into a label map.
-
-    Args:
-        shape: The bones.
-        ras_from_ijk: (4, 4) of the grid.
-        grid_shape: (K, J, I) of the grid.
-        ids: Label of each bone; DeepFluoro's by default.
-
-    Returns:
-        (K, J, I) uint8; where surfaces touch, the hemipelvis wins over the sacrum.
-    """
-    labels = np.zeros(grid_shape, dtype=np.uint8)
-    ijk_from_ras = np.linalg.inv(ras_from_ijk)
-    order = (
-        Bone.SACRUM,
-        Bone.LEFT_FEMUR,
-        Bone.RIGHT_FEMUR,
-        Bone.LEFT_HEMIPELVIS,
-        Bone.RIGHT_HEMIPELVIS,
-    )
-    for bone in order:
-        inside = inside_surface(*shape.surface(bone), ijk_from_ras, grid_shape)
-        labels[inside] = int(bone) if ids is None else ids[bone]
-    return labels

@@ -82,3 +82,15 @@ class Sample:
             checked.setflags(write=False)
             masks[name] = checked
         object.__setattr__(self, "masks", MappingProxyType(masks))
+
+    @property
+    def isocenter_ratio(self) -> float:
+        """Source to isocentre / source to detector; NaN where the pose is not recorded."""
+        try:
+            pose = self.provenance.config["acquisition"]["pose"]
+            source_to_isocenter_mm = float(pose["source_to_isocenter_mm"])
+        except (KeyError, TypeError):
+            return float("nan")
+        if self.xray.view is None:
+            return float("nan")
+        return source_to_isocenter_mm / self.xray.view.intrinsics.source_to_detector_mm

@@ -98,16 +98,9 @@ def store_images(
 
 def isocenter_spacing_mm(sample: Sample) -> float:
     """Pixel size in the plane through the isocentre, mm; NaN where the pose is not recorded."""
-    try:
-        pose = sample.provenance.config["acquisition"]["pose"]
-        source_to_isocenter_mm = float(pose["source_to_isocenter_mm"])
-    except (KeyError, TypeError):
-        return float("nan")
     if sample.xray.view is None:
         return float("nan")
-    intrinsics = sample.xray.view.intrinsics
-    shrinking = source_to_isocenter_mm / intrinsics.source_to_detector_mm
-    return float(intrinsics.pixel_spacing_mm[0]) * shrinking
+    return float(sample.xray.view.intrinsics.pixel_spacing_mm[0]) * sample.isocenter_ratio
 
 
 def _order(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:

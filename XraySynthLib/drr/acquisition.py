@@ -13,15 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from XraySynthLib.data import Xray
 from XraySynthLib.drr.collimation import Collimation
-from XraySynthLib.drr.exposure import Exposure, expose
+from XraySynthLib.drr.exposure import Exposure, detector_blurred, expose
 from XraySynthLib.drr.materials import Materials
 from XraySynthLib.drr.projection import project
 from XraySynthLib.drr.spectrum import SHIPPED_KVP
 from XraySynthLib.geometry import VIEW_PRESETS, CArmPose, Intrinsics, View, view_from_carm
 
 Range = tuple[float, float]
-OPEN_SHARE = 0.5
-"""A pixel is in the open field where at least this much of the beam passes the collimator."""
+OPEN_SHARE = 0.98
+"""A pixel is in the open field where the collimator leaves at least this much of its signal: with
+less its penumbra shows, in an image of line integrals as a bright rim."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,12 @@ class Acquisition:
 
     @property
     def open_field(self) -> NDArray | None:
-        """(rows, columns) bool, what the collimator leaves open; None where there is none."""
+        """(rows, columns) bool, where no penumbra shows; None where there is no collimator."""
         collimation = self.exposure.collimation
         if collimation is None:
             return None
-        return collimation.openness(self.intrinsics) >= OPEN_SHARE
+        openness = collimation.openness(self.intrinsics)
+        return detector_blurred(openness, self.exposure, self.intrinsics) >= OPEN_SHARE
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON types."""

@@ -117,21 +117,9 @@ def _row(
         "confidence": found["confidence"],
         "shape_px": shape,
         "spacing_mm": np.full(2, np.nan) if spacing_mm is None else spacing_mm,
-        "isocenter_ratio": isocenter_ratio(sample),
+        "isocenter_ratio": sample.isocenter_ratio,
         "directions_ras": np.full(3, np.nan) if view is None else view.ras_from_camera[:3, 2],
     }
-
-
-def isocenter_ratio(sample: Sample) -> float:
-    """Source to isocentre / source to detector; NaN where the pose is not recorded."""
-    try:
-        pose = sample.provenance.config["acquisition"]["pose"]
-        source_to_isocenter_mm = float(pose["source_to_isocenter_mm"])
-    except (KeyError, TypeError):
-        return float("nan")
-    if sample.xray.view is None:
-        return float("nan")
-    return source_to_isocenter_mm / sample.xray.view.intrinsics.source_to_detector_mm
 
 
 def _ordered(landmarks: ImageLandmarkSet, names: tuple[str, ...]) -> dict[str, Any]:

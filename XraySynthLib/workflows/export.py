@@ -14,7 +14,6 @@ import numpy as np
 
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
-from XraySynthLib.data.pelvis import BONE_NAMES
 from XraySynthLib.data.sets import (
     SET_NAME,
     SPLITS,
@@ -43,6 +42,7 @@ from XraySynthLib.workflows.export_folder import (
     remove_leftovers,
 )
 from XraySynthLib.workflows.export_images import ExportPlan, Recipe, make_part, mask_name
+from XraySynthLib.workflows.label_maps import checked_label_values
 from XraySynthLib.workflows.progress import counted, say, stage
 from XraySynthLib.workflows.set_report import write_set_report
 from XraySynthLib.workflows.subjects import common_landmark_names, find_subjects
@@ -95,7 +95,8 @@ class ExportConfig(VerbConfig):
         quantity: What the images are; by default what the format is used with.
         detail: Fine detail added to display images, as a console does; 0 for none.
         masks: Whether masks of the labels go with the images.
-        label_values: Labels that become masks; by default DeepFluoro's six bones.
+        label_values: Labels that become masks; by default DeepFluoro's six bones, 1 to 6, which
+            are also found in maps of TotalSegmentator and MAISI.
         split: Shares of train, val and test, by person behind the subjects; by default 0.8 0.1 0.1,
             or all train where there are fewer than three people.
         split_file: JSON file that says instead who goes where: {"SUBJECT": "train", ...}.
@@ -250,11 +251,9 @@ def _recipe(config: ExportConfig) -> Recipe:
     if quantity not in quantities:
         allowed = ", ".join(one.value for one in quantities)
         raise UsageError(f"--format {config.format} holds {allowed}, not {quantity.value}.")
-    values = config.label_values
-    if not config.masks and values:
+    if not config.masks and config.label_values:
         raise UsageError("--label-values needs --masks.")
-    if values is None:
-        values = tuple(BONE_NAMES)
+    values = checked_label_values(config.label_values, config.format)
     shape_px = config.shape_px or SHAPE_PX_OF_FORMAT.get(config.format, DEFAULT_SHAPE_PX)
     if config.format == "synthex" and not shape_px[0] == shape_px[1] < SYNTHEX_PX:
         raise UsageError(f"SyntheX takes square images of less than {SYNTHEX_PX} pixels a side.")

@@ -33,6 +33,7 @@ from XraySynthLib.drr import (
 )
 from XraySynthLib.errors import UnreadableFileError, XraySynthError
 from XraySynthLib.geometry import Intrinsics
+from XraySynthLib.workflows.label_maps import known_labels
 from XraySynthLib.workflows.subjects import SubjectFolder
 from XraySynthLib.workflows.workers import step
 
@@ -154,7 +155,8 @@ def _load_subject(
     volume, landmarks = source.read()
     labels = None
     if label_values and volume.labels is not None:
-        labels = LabelProjector(volume.labels, volume.ras_from_ijk, values=label_values)
+        known = known_labels(volume.labels, label_values, source.labels)
+        labels = LabelProjector(known, volume.ras_from_ijk, values=label_values)
     try:
         materials = materials_from_hu(volume).cropped()
     except ValueError as error:

@@ -1,10 +1,10 @@
 """What a set looks like: a contact sheet, its statistics, and a page with both."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from XraySynthLib.data.sets import SetDescription, layout_module
 from XraySynthLib.data.sets.parts import read_part_record
 from XraySynthLib.drr import Acquisition, to_display, to_line_integral
 from XraySynthLib.workflows.figures import Panel, write_sheet
-from XraySynthLib.workflows.report import paragraph, picture, table, write_page
+from XraySynthLib.workflows.report import heading, paragraph, picture, table, write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,10 @@ PAGE_NAME, SHEET_NAME, STATISTICS_NAME = "index.html", "contact-sheet.png", "sta
 N_SHOWN, N_COLUMNS = 24, 6
 N_MEASURED = 120
 """Images whose grey values are counted; everything else is counted of all."""
+EVERY_VALUE = 17
+"""So many steps apart are the values counted of an image."""
+N_BINS = 51
+"""Each as many of 255 greys."""
 MAX_DOTS = 20_000
 SPLIT_COLORS = {"train": "#4477aa", "val": "#ccbb44", "test": "#ee6677"}
 
@@ -62,6 +66,8 @@ def write_set_report(folder: Path, description: SetDescription) -> None:
         table(("split", "subjects", "images", "names"), rows),
         picture(SHEET_NAME, "Images of the set with their landmarks"),
         picture(STATISTICS_NAME, "Views, landmark visibility, grey values"),
+        heading("How the images were made"),
+        table(("option", "value"), _option_rows(description.options)),
     ]
     write_page("Training set", parts, folder / PAGE_NAME)
 
@@ -90,22 +96,26 @@ def count(folder: Path, description: SetDescription) -> Statistics:
 def grey_values(
     samples: Sequence[Sample], description: SetDescription
 ) -> dict[str, tuple[NDArray, NDArray]]:
-    """Histogram of the values of some images of each split: edges and shares."""
+    """Histogram of some images' values in the open field, of each split: edges and shares."""
     values: dict[str, list[NDArray]] = {}
     splits = description.splits
     for number in _spread(len(samples), N_MEASURED):
         sample = samples[int(number)]
         split = splits[sample.provenance.subject]
-        values.setdefault(split, []).append(sample.xray.values[::4, ::4].ravel())
+        field = _open_field(sample)
+        image = sample.xray.values if field is None else sample.xray.values[field]
+        if image.size:
+            values.setdefault(split, []).append(image.ravel()[::EVERY_VALUE])
     if not values:
         return {}
     everything = np.concatenate([image for images in values.values() for image in images])
     low, high = np.percentile(everything, [0.1, 99.9])
-    edges = np.linspace(low, max(high, low + 1e-6), 81)
-    return {
-        split: (edges, np.histogram(np.concatenate(images), edges, density=True)[0])
-        for split, images in values.items()
-    }
+    edges = np.linspace(low, max(high, low + 1e-6), N_BINS + 1)
+    histograms = {}
+    for split, images in values.items():
+        counts = np.histogram(np.concatenate(images), edges)[0]
+        histograms[split] = edges, counts / sum(map(len, images))
+    return histograms
 
 
 def _spread(n_all: int, n_wanted: int) -> NDArray:
@@ -124,9 +134,27 @@ def as_display(sample: Sample) -> Xray:
         return xray
     if xray.quantity is Quantity.TRANSMISSION:
         xray = to_line_integral(xray)
+    return to_display(xray, detail=0.5, open_field=_open_field(sample))
+
+
+def _open_field(sample: Sample) -> NDArray | None:
     record = sample.provenance.config.get("acquisition")
-    open_field = None if record is None else Acquisition.from_dict(record).open_field
-    return to_display(xray, detail=0.5, open_field=open_field)
+    return None if record is None else Acquisition.from_dict(record).open_field
+
+
+def _option_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values, those of ranges and of the detector one by one."""
+    rows = []
+    for name, value in options.items():
+        rows += _option_rows(value) if isinstance(value, Mapping) else [(name, _text(value))]
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        pairs = any(isinstance(one, list | tuple) for one in value)
+        return ", ".join(f"({_text(one)})" if pairs else _text(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _names(description: SetDescription, split: str, at_most: int = 12) -> list[str]:

@@ -20,7 +20,7 @@ from PIL import Image
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.xray_json import xray_fields, xray_from_fields
-from XraySynthLib.data.formats.xray_raster import read_raster, write_tiff
+from XraySynthLib.data.formats.xray_raster import grey_png, read_raster, write_tiff
 from XraySynthLib.data.landmarks import ImageLandmarkSet
 from XraySynthLib.data.sample import Provenance, Sample
 
@@ -252,9 +252,7 @@ def masks_to_png(masks: Sequence[NDArray]) -> bytes:
     Raises:
         ValueError: If there are none or more than 16.
     """
-    png = io.BytesIO()
-    Image.fromarray(masks_to_bits(masks)).save(png, "PNG", compress_level=1)
-    return png.getvalue()
+    return grey_png(masks_to_bits(masks))
 
 
 def masks_from_png(png: bytes, names: Sequence[str], path: Path) -> dict[str, NDArray]:

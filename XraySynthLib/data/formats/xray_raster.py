@@ -1,12 +1,17 @@
-"""X-rays in TIFF, PNG and, of other people's sets, JPEG and the like; by Pillow."""
+"""X-rays in TIFF, PNG and, of other people's sets, JPEG and the like; by Pillow.
+
+PNG is written by OpenCV, in a quarter of the time.
+"""
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageSequence, TiffImagePlugin
 
 from XraySynthLib.data.formats.atomic import atomic_path
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
@@ -22,6 +27,8 @@ from XraySynthLib.quiet import quiet_stderr
 IMAGE_DESCRIPTION, PHOTOMETRIC, SAMPLE_FORMAT, BITS_PER_SAMPLE = 270, 262, 339, 258
 WHITE_IS_ZERO, SIGNED = 0, 2
 READ_FORMATS = ("TIFF", "PNG", "JPEG", "JPEG2000", "BMP", "WEBP")
+HEADER_END = 33
+"""A PNG's signature has 8 bytes, its header 25."""
 
 
 def read_raster(path: Path) -> list[Xray]:
@@ -75,11 +82,24 @@ def xray_to_png(xray: Xray) -> bytes:
             "or write a .tiff."
         )
     grey = np.round(np.clip(xray.values, 0, 1) * np.float32(255)).astype(np.uint8)
-    text = PngImagePlugin.PngInfo()
-    text.add_text(MARK, xray_text(xray))
-    png = io.BytesIO()
-    Image.fromarray(grey).save(png, "PNG", pnginfo=text, compress_level=1)
-    return png.getvalue()
+    return grey_png(grey, xray_text(xray))
+
+
+def grey_png(grey: NDArray, text: str | None = None) -> bytes:
+    """(rows, columns) uint8 or uint16 as a PNG, in a quarter of the time that Pillow takes.
+
+    Args:
+        grey: The image.
+        text: ASCII that is stored under `MARK`, where Pillow finds it.
+    """
+    import cv2
+
+    png = cv2.imencode(".png", grey)[1].tobytes()
+    if text is None:
+        return png
+    chunk = b"tEXt" + f"{MARK}\0{text}".encode("ascii")
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:HEADER_END] + framed + png[HEADER_END:]
 
 
 def xray_from_png(png: bytes, path: Path) -> Xray:

@@ -3,6 +3,7 @@
 The kinds and their meaning are those of the SyntheX recipe; all take and return 0..1.
 """
 
+from abc import ABC
 from dataclasses import dataclass
 from typing import cast
 
@@ -160,8 +161,8 @@ class Speckle(Operation):
 
 
 @dataclass(frozen=True)
-class SaltAndPepper(Operation):
-    """Cells made black or white.
+class _OfCells(Operation, ABC):
+    """What changes some cells of the image.
 
     Attributes:
         share: Of the cells, drawn with replacement.
@@ -171,30 +172,32 @@ class SaltAndPepper(Operation):
     share: float
     cell_px: int = 1
 
+    def drawn(self, values: NDArray, rng: np.random.Generator) -> NDArray:
+        """(coarse rows, coarse columns) uint8, 1 in the cells that change."""
+        cells = np.zeros(_coarse_shape(values, self.cell_px), np.uint8)
+        cells.ravel()[rng.integers(cells.size, size=round(self.share * cells.size))] = 1
+        return cells
+
+
+@dataclass(frozen=True)
+class SaltAndPepper(_OfCells):
+    """Cells made black or white."""
+
     def __call__(self, values: NDArray, rng: np.random.Generator) -> NDArray:
         """Apply it."""
-        cells = _cells(values, self.share, self.cell_px, rng)
+        cells = self.drawn(values, rng)
         cells[cells == 1] += rng.integers(0, 2, np.count_nonzero(cells), dtype=np.uint8)
         fine = _finer(cells, values, smooth=False)
         return np.where(fine == 0, values, (fine - np.uint8(1)).astype(np.float32))
 
 
 @dataclass(frozen=True)
-class Dropout(Operation):
-    """Cells with nothing in them.
-
-    Attributes:
-        share: Of the cells, drawn with replacement.
-        cell_px: Their side.
-    """
-
-    share: float
-    cell_px: int = 1
+class Dropout(_OfCells):
+    """Cells with nothing in them."""
 
     def __call__(self, values: NDArray, rng: np.random.Generator) -> NDArray:
         """Apply it."""
-        cells = _cells(values, self.share, self.cell_px, rng)
-        return values * (_finer(cells, values, smooth=False) == 0)
+        return values * (_finer(self.drawn(values, rng), values, smooth=False) == 0)
 
 
 def _reduced(blocks: NDArray, kind: str) -> NDArray:
@@ -219,13 +222,6 @@ def _coarse_shape(values: NDArray, cell_px: int) -> tuple[int, int]:
     rows, columns = values.shape
     cell_px = max(cell_px, 1)
     return -(-rows // cell_px), -(-columns // cell_px)
-
-
-def _cells(values: NDArray, share: float, cell_px: int, rng: np.random.Generator) -> NDArray:
-    """(coarse rows, coarse columns) uint8, 1 in so many cells."""
-    cells = np.zeros(_coarse_shape(values, cell_px), np.uint8)
-    cells.ravel()[rng.integers(cells.size, size=round(share * cells.size))] = 1
-    return cells
 
 
 def _finer(coarse: NDArray, values: NDArray, smooth: bool) -> NDArray:

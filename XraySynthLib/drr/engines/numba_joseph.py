@@ -16,7 +16,7 @@ Air is never read: the volume is cropped to what is not air, and every row knows
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import pairwise
@@ -34,6 +34,8 @@ BANDS_TOGETHER = 4
 """Their number is a multiple of it, so that two or four threads end together."""
 MARGIN = 3
 """Grid rows and columns beyond the outermost pixel, for the cubic kernel."""
+Map = Callable[..., Iterable[None]]
+"""`map`, here or in threads."""
 LAYOUTS = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
 """Main axis -> (main, A, B), each 0 for i, 1 for j, 2 for k; B is contiguous in memory."""
 
@@ -78,11 +80,12 @@ class NumbaJoseph:
         source_ijk, directions = rays_in_voxels(self._ras_from_ijk, view)
         source_ijk -= self._first_ijk
         with ThreadPoolExecutor(self.n_threads) as pool:
+            run = pool.map if self.n_threads > 1 else map
             for axis in range(3):
                 for sign in (1, -1):
                     piece = _piece_of_detector(directions, axis, sign, image.shape[1:])
                     if len(piece) > 2:
-                        self._project_piece(axis, sign, piece, source_ijk, directions, image, pool)
+                        self._project_piece(axis, sign, piece, source_ijk, directions, image, run)
         return image
 
     def _project_piece(
@@ -93,7 +96,7 @@ class NumbaJoseph:
         source_ijk: NDArray,
         directions: NDArray,
         image: NDArray,
-        pool: ThreadPoolExecutor,
+        run: Map,
     ) -> None:
         order = list(LAYOUTS[axis])
         voxels, spans = self._turned if axis == 0 else (self._voxels, self._spans)
@@ -112,8 +115,8 @@ class NumbaJoseph:
         def look_up_band(band: tuple[int, int]) -> None:
             look_up(sums, directions[:, order], lengths_cm, sign, grid, band, image)
 
-        _in_bands(sum_band, n_u, pool)
-        _in_bands(look_up_band, image.shape[1], pool)
+        _in_bands(sum_band, n_u, run)
+        _in_bands(look_up_band, image.shape[1], run)
 
 
 def _usable_cpus() -> int:
@@ -153,27 +156,26 @@ def _piece_of_detector(
     steep (Sutherland and Hodgman 1974).
     """
     rows, columns = shape_px
-    corners = [
-        np.array(corner, dtype=float)
-        for corner in ((0, 0), (columns - 1, 0), (columns - 1, rows - 1), (0, rows - 1))
-    ]
+    right, bottom = columns - 1.0, rows - 1.0
+    corners = np.array([[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]])
+    hair = 1e-9 * np.abs(directions).max()
     for other in {0, 1, 2} - {axis}:
         for side in (1, -1):
             plane = sign * directions[:, axis] - side * directions[:, other]
+            heights = corners @ plane[1:] + plane[0]
             # A hair outside is in: pixels on the border belong to both and are looked up once.
-            inside = [
-                plane @ [1, *corner] >= -1e-9 * np.abs(directions).max() for corner in corners
-            ]
-            clipped: list[NDArray] = []
+            inside = heights >= -hair
+            if inside.all():
+                continue
+            clipped = []
             for i, corner in enumerate(corners):
-                before = corners[i - 1]
                 if inside[i] != inside[i - 1]:
-                    a, b = plane @ [1, *before], plane @ [1, *corner]
-                    clipped.append(before + (corner - before) * a / (a - b))
+                    share = heights[i - 1] / (heights[i - 1] - heights[i])
+                    clipped.append(corners[i - 1] + (corner - corners[i - 1]) * share)
                 if inside[i]:
                     clipped.append(corner)
-            corners = clipped
-    return np.array(corners).reshape(-1, 2)
+            corners = np.array(clipped).reshape(-1, 2)
+    return corners
 
 
 def slope_grid(
@@ -240,10 +242,8 @@ def _span_box(spans: NDArray) -> list[tuple[int, int]]:
     ]
 
 
-def _in_bands(
-    work: Callable[[tuple[int, int]], None], n_rows: int, pool: ThreadPoolExecutor
-) -> None:
-    """Run `work((first, stop))` over bands of rows, in threads.
+def _in_bands(work: Callable[[tuple[int, int]], None], n_rows: int, run: Map) -> None:
+    """Call `work((first, stop))` for bands of rows.
 
     Sums are rounded by band, so bands do not depend on the number of threads.
     """
@@ -251,5 +251,5 @@ def _in_bands(
     if n_bands > 1:
         n_bands = -(-n_bands // BANDS_TOGETHER) * BANDS_TOGETHER
     edges = np.linspace(0, n_rows, n_bands + 1).astype(int)
-    for done in [pool.submit(work, (int(a), int(b))) for a, b in pairwise(edges) if b > a]:
-        done.result()
+    for _ in run(work, [(int(a), int(b)) for a, b in pairwise(edges) if b > a]):
+        pass
