@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Everything behind the shipped landmark detector, from nothing: people, sets, training, a test set.
 #
-#     Testing/benchmark/train_detector.sh FOLDER [IMAGES] [SCALE]
+#     Testing/benchmark/train_detector.sh FOLDER [COARSE] [FINE] [SCALE]
 #
-# IMAGES shown in training (default 360000); SCALE divides the number of people and views (default
-# 1, 8 for a try). Any stage that is there already is left as it is, and training goes on where it
-# ended, so the same command resumes. Processor seconds on one core of a Sapphire Rapids Xeon: a
-# compact person 4.4, an image 0.04; training 0.010 an image at 128 px and 0.017 at
-# 192, making images ready included.
+# COARSE and FINE images are shown in training at 128 and then at 192 px (default 180000 and 96000);
+# SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there
+# already is left as it is, and training goes on where it ended, so the same command resumes.
+# Processor seconds on one core of a Sapphire Rapids Xeon: a compact person 4.4, an image 0.04;
+# training 0.010 an image at 128 px and 0.017 at 192, making images ready included.
 set -euo pipefail
-folder=$1 images=${2:-360000} scale=${3:-1}
+folder=$1 coarse=${2:-180000} fine=${3:-96000} scale=${4:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"
@@ -38,14 +38,14 @@ set_of people-wide set-spine 12 --aim-offset-mm 0 0 170
 set_of people-wide set-thighs 12 --aim-offset-mm 0 0 -190
 set_of people-wide set-flank 6 --aim-offset-mm 130 0 60
 
-# Half of the images at 128 px, where they cost half as much, then the rest at 192.
+# Most of the images at 128 px, where they cost half as much, then the rest at 192.
 train() {
-    $run train landmarks --images $((images / 2)) --name pelvis-landmarks "$@" \
+    $run train landmarks --name pelvis-landmarks "$@" \
         --data set-compact set-free set-standard set-spine set-thighs set-flank \
         --weights 3 5 3 0.5 0.5 0.25
 }
-train --output run-128 --side-px 128
-train --output run --side-px 192 --start run-128/model --learning-rate 1e-3
+train --images "$coarse" --output run-128 --side-px 128
+train --images "$fine" --output run --side-px 192 --start run-128/model --learning-rate 1e-3
 
 # The six people held out, finer, with another C-arm and spectra that no training image has.
 $run generate --output people-held-out --count "$(part 6)" --people held-out --preset wide-full --seed 104
