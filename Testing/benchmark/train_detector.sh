@@ -3,13 +3,13 @@
 #
 #     Testing/benchmark/train_detector.sh FOLDER [COARSE] [FINE] [SCALE]
 #
-# COARSE and FINE images are shown in training at 128 and then at 192 px (default 180000 and 96000);
+# COARSE and FINE images are shown in training at 128 and then at 192 px (default 180000 and 144000);
 # SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there
 # already is left as it is, and training goes on where it ended, so the same command resumes.
 # Processor seconds on one core of a Sapphire Rapids Xeon: a compact person 4.4, an image 0.04;
 # training 0.010 an image at 128 px and 0.017 at 192, making images ready included.
 set -euo pipefail
-folder=$1 coarse=${2:-180000} fine=${3:-96000} scale=${4:-1}
+folder=$1 coarse=${2:-180000} fine=${3:-144000} scale=${4:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"
