@@ -45,6 +45,16 @@ def test_a_perfect_map_costs_nothing_and_absence_counts():
     assert heatmap_loss(shifted, sure_in, points, seen)[0] > 1
 
 
+def test_a_part_of_a_cell_counts():
+    """Half a cell aside costs some quarter of a nat of place; the offset says it in cells."""
+    points = torch.tensor([[[12.0, 20.0]]])
+    aside = target_maps(points + torch.tensor([0.5, 0.0]), 32, 32, 0.8).clamp(min=1e-30).log()
+    _, parts = heatmap_loss(aside, torch.tensor([[-60.0]]), points, torch.tensor([[True]]))
+    # Two Gaussians meet: the window of 2 cells draws the mean to 0.5 * 2^2 / (2^2 + 0.8^2).
+    distance = 0.5 * 4 / 4.64
+    assert parts["offset"] == pytest.approx(distance - 0.25 / 2, abs=2e-3)
+
+
 def test_gradients_are_finite_where_nothing_is_visible():
     maps = torch.zeros((2, 3, 16, 16), requires_grad=True)
     absences = torch.zeros((2, 3), requires_grad=True)

@@ -1,5 +1,7 @@
 """A tiny network overfits a few images; examples are what they say; calibration means it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,8 +53,8 @@ def test_a_tiny_network_overfits(store):
     torch.manual_seed(0)
     config = NetworkConfig(2, channels=(8, 16, 16), stride=2)
     state = new_state(config, 0, 200, 0.0)
-    examples = Examples([store], [1], 64, None, NO_CHANGES, 0)
-    schedule = Schedule(1e-2, 8 * 70, 40)
+    examples = Examples([store], [1], 64, None, replace(NO_CHANGES, mirrored=0.5), 0)
+    schedule = Schedule(1e-2, 8 * 100, 40)
     losses = [s.loss for s in learn(state, examples, schedule, 8, Accelerator(cpu=True), 1)]
     assert losses[-1] < 0.3 * losses[0]
     scores, calibration, _ = validate(state.model, validation_set(store, 64, None, 7, 0))

@@ -56,6 +56,7 @@ def whole(tmp_path_factory, in_process) -> Path:
     outcome = in_process[0](
         "export", "--subjects", folder / "subjects", "--output", folder / "set", "--views", 4,
         "--format", "coco", "--shape-px", 40, 48, "--pixel-spacing-mm", 5, 5, "--workers", 1,
+        "--no-masks",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     predict(folder / "set", folder / "predictions")

@@ -225,7 +225,7 @@ class TestAgain:
     @pytest.mark.parametrize("layout", ["coco", "deepfluoro"])
     def test_a_lost_plan(self, layout, xraysynth, subjects, tmp_path):
         """Also where fragments stay beside the parts' records, or are gone."""
-        words = ("--views", 1, "--format", layout, "--workers", 1)
+        words = ("--views", 1, "--format", layout, "--workers", 1, "--label-values", 3)
         folder = tmp_path / "set"
         assert export(xraysynth, subjects / "anna", folder, *words).code == 0
         before = contents(folder)

@@ -42,7 +42,7 @@ def test_too_many_masks(refused):
 
 def test_a_name_that_is_no_patients(refused, anna):
     anna.rename(anna.with_name("a^b"))
-    refused(2, "cannot be a patient", "--format", "dicom", "--views", 2)
+    refused(1, "cannot name files", "--format", "dicom", "--views", 2)
 
 
 def test_a_label_map_of_another_grid(refused, anna):

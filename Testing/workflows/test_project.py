@@ -3,10 +3,10 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats import read_sample, read_xray, write_labels
@@ -369,7 +369,7 @@ class TestFailures:
         def full(*_, **__):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(Image.Image, "save", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
         failed(run(), 1, "No space left")
         assert list((patient / "out").iterdir()) == []
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
-from XraySynthLib.data.pelvis import other_side
 from XraySynthLib.detection.inputs import network_input
+from XraySynthLib.detection.mirror import partners_of
 from XraySynthLib.detection.store import ImageStore
 
 Marked = tuple[Xray, ImageLandmarkSet]
@@ -83,11 +83,7 @@ class Examples:
         self.stores, self.side_px, self.randomise = stores, side_px, randomise
         self.shares, self.seed = shares, seed
         self.weights = np.asarray(weights, float) / np.sum(weights)
-        names = stores[0].names
-        swapped = [other_side(name) for name in names]
-        self.partners = [
-            names.index(name) if name in names else k for k, name in enumerate(swapped)
-        ]
+        self.partners = partners_of(stores[0].names)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Make image `index` of the run."""

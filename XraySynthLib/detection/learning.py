@@ -22,6 +22,7 @@ from XraySynthLib.detection.examples import (
     patchwork,
 )
 from XraySynthLib.detection.heatmaps import cells_from_px, decode, heatmap_loss, px_from_cells
+from XraySynthLib.detection.mirror import both_ways_round, partners_of
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.detection.store import ImageStore
 from XraySynthLib.training.average import WeightAverage
@@ -123,6 +124,7 @@ class ValidationSet:
         visible: (N, K) bool.
         spacing_mm: (N,) of the grid, in the isocentre's plane; NaN where not known.
         plain: (N,) bool, whether an image was not randomised.
+        partners: (K,) of the landmarks, see `mirror.partners_of`.
     """
 
     images: torch.Tensor
@@ -130,6 +132,7 @@ class ValidationSet:
     visible: NDArray
     spacing_mm: NDArray
     plain: NDArray
+    partners: list[int]
 
 
 def validation_set(
@@ -164,6 +167,7 @@ def validation_set(
         np.stack([entry["visible"].numpy() for entry in entries]),
         np.array(spacings),
         np.arange(len(entries)) % 2 == 0,
+        partners_of(store.names),
     )
 
 
@@ -182,7 +186,7 @@ def validate(
     parts = []
     for images in validation.images.split(batch_images):
         images = images.to(device, memory_format=torch.channels_last)
-        decoded = decode(*network(images))
+        decoded = decode(*both_ways_round(network, images, validation.partners))
         parts.append([t.cpu().double() for t in vars(decoded).values()])
     points_cells, presence, peak = (torch.cat(one).numpy() for one in zip(*parts, strict=True))
     points_px = px_from_cells(points_cells, network.config.stride)

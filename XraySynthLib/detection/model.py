@@ -24,6 +24,7 @@ from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.detection.calibration import Calibration
 from XraySynthLib.detection.heatmaps import Decoded, decode, px_from_cells
 from XraySynthLib.detection.inputs import Placement, network_input
+from XraySynthLib.detection.mirror import both_ways_round, partners_of
 from XraySynthLib.detection.network import (
     PADDING_MULTIPLE,
     HeatmapNetwork,
@@ -119,7 +120,8 @@ class Detector:
         tensor = torch.from_numpy(np.stack(images)).to(
             self.device, memory_format=torch.channels_last
         )
-        places, absences = self.network(tensor)
+        partners = partners_of(self.config.landmark_names)
+        places, absences = both_ways_round(self.network, tensor, partners)
         return decode(places.cpu(), absences.cpu())
 
     def _surer(
