@@ -31,6 +31,7 @@ from XraySynthLib.ct.networks import (
     refiner_flow,
     to_blocks,
 )
+from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
 from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
@@ -140,7 +141,7 @@ class Generator:
         numbers = torch.from_numpy(scalars[None].astype(np.float32)).to(self.device)
         random = torch.Generator().manual_seed(seed)
         latents = self._latents(condition, numbers, random, latent_steps, guidance)
-        guess = self.autoencoder.decode(latents, condition)  # (1, 1, K, J, I)
+        guess = in_slabs(self.autoencoder.decode, DECODER_HALO, condition, latents)
         if refiner_steps:
             guess = guess + self._residual(guess, condition, numbers, random, refiner_steps)
         return to_hu(guess[0, 0].cpu().numpy()[inside])
@@ -187,7 +188,13 @@ class Generator:
         noise = torch.randn(blocks.shape, generator=random).to(self.device)
 
         def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-            return self.refiner(state, times, kinds, scalars, blocks)
+            return in_slabs(
+                lambda state, blocks, kinds: self.refiner(state, times, kinds, scalars, blocks),
+                REFINER_HALO,
+                kinds,
+                state,
+                blocks,
+            )
 
         return from_blocks(sampled(velocity, noise, n_steps)) * self.config.residual_scale
 

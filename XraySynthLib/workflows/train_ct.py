@@ -426,9 +426,8 @@ def read_volumes(
     volumes, people = [], set()
     for folder, subject in tracked(subjects, "read", len(subjects), config.progress):
         volume, _ = subject.read()
-        known = subject.origin.get("config", {}).get("parameters", {})
         try:
-            volumes.append(training_volume(subject.name, volume, known))
+            volumes.append(training_volume(subject.name, volume, subject.known))
         except ValueError as error:
             raise UnreadableFileError(
                 f"{folder / subject.name} cannot be learned from: {error}."
