@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from XraySynthLib.anatomy.tissues import Label
-from XraySynthLib.ct.model import GeneratorConfig
+from XraySynthLib.ct.model import Generator, GeneratorConfig
 from XraySynthLib.ct.networks import Autoencoder, NetworkConfig, latent_flow, refiner_flow
 from XraySynthLib.ct.store import TrainingVolume, training_volume
 from XraySynthLib.ct.tissues import KINDS, SCALARS
@@ -99,3 +99,8 @@ def make_patient() -> Callable[..., Volume]:
 @pytest.fixture
 def ready(make_patient) -> TrainingVolume:
     return training_volume("anna", make_patient(), {"fat_mm": 37.0})
+
+
+@pytest.fixture
+def generator(generator_config, networks) -> Generator:
+    return Generator(generator_config, **networks)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 import XraySynthLib
@@ -35,6 +35,7 @@ from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
 from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.training.tensor_files import save_tensors
 
 CONFIG_NAME = "config.json"
 PARTS = ("autoencoder", "latents", "refiner")
@@ -220,9 +221,9 @@ def save_generator(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     for part in PARTS:
-        weights = {name: t.half().contiguous() for name, t in networks[part].state_dict().items()}
+        weights = {name: tensor.half() for name, tensor in networks[part].state_dict().items()}
         with atomic_path(folder / f"{part}.safetensors") as temporary:
-            save_file(weights, temporary)
+            save_tensors(weights, temporary)
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(config)}
     with atomic_path(folder / CONFIG_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")

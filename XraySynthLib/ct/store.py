@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from XraySynthLib.ct.tissues import bone_mask, kinds_of, scalars_of
-from XraySynthLib.data import Volume
+from XraySynthLib.data import Volume, left_back_up
 
 MULTIPLE = 16
 """Sizes are made multiples of it: a latent's place twice halved."""
@@ -35,7 +35,7 @@ class TrainingVolume:
 
 
 def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> TrainingVolume:
-    """Make a CT ready: cut to multiples of 16 voxels about its middle.
+    """Make a CT ready: i to the left, j to the back, k to the head, cut to multiples of 16 voxels.
 
     Args:
         subject: Whose it is.
@@ -46,6 +46,7 @@ def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> T
         ValueError: If there are no labels or unknown ones, the voxels are no cubes, there is no
             bone, or a side is under 32 voxels.
     """
+    volume = left_back_up(volume)
     if volume.labels is None:
         raise ValueError("it has no label map")
     spacing_mm = volume.spacing_mm
