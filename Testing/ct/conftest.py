@@ -10,7 +10,7 @@ from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.ct.model import Generator, GeneratorConfig
 from XraySynthLib.ct.networks import Autoencoder, NetworkConfig, latent_flow, refiner_flow
 from XraySynthLib.ct.store import TrainingVolume, training_volume
-from XraySynthLib.ct.tissues import KINDS, SCALARS
+from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, SCALARS
 from XraySynthLib.data import Volume
 
 TINY = NetworkConfig(
@@ -68,7 +68,7 @@ def generator_config() -> GeneratorConfig:
     return GeneratorConfig(
         name="tiny",
         networks=TINY,
-        kinds=tuple(kind.name.lower() for kind in KINDS),
+        kinds=KIND_NAMES,
         scalars=tuple(SCALARS),
         latent_mean=(0.1, 0.2, 0.3, 0.4),
         latent_deviation=(1.0, 2.0, 3.0, 4.0),

@@ -33,6 +33,7 @@ from XraySynthLib.ct.networks import (
 )
 from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
 from XraySynthLib.ct.store import MULTIPLE
+from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.training.tensor_files import save_tensors
@@ -247,6 +248,8 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
         document["networks"] = NetworkConfig(**document["networks"])
         for name in ("kinds", "scalars", "latent_mean", "latent_deviation", "spacing_mm", "people"):
             document[name] = tuple(document[name])
+        if (document["kinds"], document["scalars"]) != (KIND_NAMES, tuple(SCALARS)):
+            raise ValueError("it is for tissues or numbers of another version of XraySynth")
         document["tissue_hu"] = {k: tuple(v) for k, v in document["tissue_hu"].items()}
         return GeneratorConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -265,11 +268,17 @@ def load_generator(folder: Path, device: torch.device | None = None) -> Generato
     networks: dict[str, Any] = {}
     for part, build in builders.items():
         path = folder / f"{part}.safetensors"
+        network = build(config.networks)
         try:
-            network = build(config.networks)
             network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise UnreadableFileError(f"Cannot read {path}: {first}") from error
+        except FileNotFoundError as error:
+            raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
+        except RuntimeError as error:
+            raise UnreadableFileError(
+                f"{path} holds weights of other networks than {CONFIG_NAME} says; get the model "
+                "again."
+            ) from error
         networks[part] = network.to(device, memory_format=torch.channels_last_3d)
     return Generator(config, **networks)

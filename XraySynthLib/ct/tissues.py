@@ -10,6 +10,7 @@ from XraySynthLib.anatomy.tissues import Label
 
 KINDS = tuple(Label)
 """Kind k of the networks is `KINDS[k]`; air is kind 0."""
+KIND_NAMES = tuple(kind.name.lower() for kind in KINDS)
 BONES = (
     Label.LEFT_HEMIPELVIS,
     Label.RIGHT_HEMIPELVIS,

@@ -381,7 +381,7 @@ class _Trainer:
         from XraySynthLib.ct.model import GeneratorConfig, save_generator
         from XraySynthLib.ct.networks import latent_flow, refiner_flow
         from XraySynthLib.ct.quality import least_agreement, tissue_hu
-        from XraySynthLib.ct.tissues import KINDS, SCALARS
+        from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 
         folder = self.config.output / MODEL_FOLDER
         if not all((self.config.output / stage / "checkpoint").exists() for stage in STAGES):
@@ -392,7 +392,7 @@ class _Trainer:
         document = GeneratorConfig(
             name=self.config.name,
             networks=self.sizes,
-            kinds=tuple(kind.name.lower() for kind in KINDS),
+            kinds=KIND_NAMES,
             scalars=tuple(SCALARS),
             latent_mean=tuple(scales["latent_mean"]),
             latent_deviation=tuple(scales["latent_deviation"]),
