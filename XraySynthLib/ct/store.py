@@ -1,5 +1,6 @@
 """Training volumes in memory: HU and kinds of tissue, whole."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,11 @@ class TrainingVolume:
     kinds: NDArray
     scalars: NDArray
     bone_places: NDArray
+
+    def digest(self) -> str:
+        """SHA-256 of all that is learned from."""
+        parts = (self.values_hu, self.kinds, self.scalars)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> TrainingVolume:

@@ -104,7 +104,7 @@ def find_subjects(folder: Path) -> list[SubjectFolder]:
             two have one name.
     """
     if not folder.is_dir():
-        raise UnreadableFileError(f"--subjects {folder} is no folder.")
+        raise UnreadableFileError(f"There is no folder {folder} with subjects.")
     folder = folder.resolve()
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = [
