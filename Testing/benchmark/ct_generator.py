@@ -5,7 +5,7 @@
 FOLDER gets, and on a rerun keeps, reference CTs (rendered) and generated ones of the same label
 maps, labelled X-rays of both at the same poses, what the shipped detector finds in them, and
 
-    subjects.csv   a row a person: agreement of bone with the condition and HU, beside the reference's
+    subjects.csv   a row a person: agreement of bone with the condition, HU; beside the reference's
     spectra.csv    power of CT texture by spatial frequency
     variety.csv    likeness to the nearest training CT; one condition drawn twice
     detector.csv   error of the detector on the X-rays of both
@@ -156,7 +156,9 @@ def variety_rows(
         for index, one in enumerate(volumes):
             vector = coarse(one)
             nearest = max((float(vector @ other) for other in known), default=float("nan"))
-            rows.append({"what": f"{name} {index}, nearest training CT", "value": round(nearest, 4)})
+            rows.append(
+                {"what": f"{name} {index}, nearest training CT", "value": round(nearest, 4)}
+            )
     condition = sampled_condition((SEED, 0), True, generate.PRESETS["compact"])
     generator = ready_generator(model, "cpu")
     one, other = (generated_volume(generator, condition, (SEED, 0, n))[0] for n in (0, 77))

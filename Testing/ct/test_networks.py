@@ -93,7 +93,7 @@ class TestLocality:
         )
         velocity[:, :, size // 8].sum().backward()
         seen = state.grad.abs().sum(dim=(0, 1, 3, 4)).nonzero().flatten()
-        assert 0 < seen.min() and seen.max() < size // 4 - 1
+        assert seen.min() > 0 and seen.max() < size // 4 - 1
 
 
 class TestConditions:
