@@ -41,7 +41,7 @@ class SubjectFolder:
     landmarks: Path
     labels: Path | None
     derived_from: tuple[str, ...] = ()
-    known: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def read(self) -> tuple[Volume, LandmarkSet]:
         """Read the CT with its labels, and the landmarks."""
