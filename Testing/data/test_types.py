@@ -11,6 +11,7 @@ from XraySynthLib.data import (
     Sample,
     Volume,
     Xray,
+    left_back_up,
 )
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
@@ -48,6 +49,32 @@ def test_a_volumes_arrays_cannot_be_written_and_labels_must_fit():
         Volume(np.zeros((2, 3, 4)), np.eye(4), np.ones((4, 3, 2), np.uint8))
     with pytest.raises(ValueError, match="integers"):
         Volume(np.zeros((2, 3, 4)), np.eye(4), np.ones((2, 3, 4)))
+
+
+def test_a_volume_is_turned_left_back_up():
+    """Its k runs left, its i up, its j to the front; voxel (i, j, k) = (3, 0, 1) is known."""
+    matrix = [[0, 0, -2, 10], [0, 3, 0, 20], [1, 0, 0, 30], [0, 0, 0, 1]]
+    values = np.arange(2 * 5 * 4).reshape(2, 5, 4)
+    labels = np.zeros(values.shape, np.uint8)
+    labels[1, 0, 3] = 7
+    turned = left_back_up(Volume(values, matrix, labels))
+    # i' = k, j' = 4 - j, k' = i
+    assert turned.values_hu.shape == (4, 5, 2)
+    assert turned.values_hu[3, 4, 1] == values[1, 0, 3] and turned.labels[3, 4, 1] == 7
+    assert turned.ras_from_ijk.tolist() == [
+        [-2, 0, 0, 10], [0, -3, 0, 32], [0, 0, 1, 30], [0, 0, 0, 1]
+    ]  # fmt: skip
+    assert np.array_equal(left_back_up(turned).values_hu, turned.values_hu)
+    assert left_back_up(Volume(values, matrix)).labels is None
+
+
+def test_an_oblique_volume_is_turned_to_the_nearest_axes():
+    turn = np.eye(4)
+    c, s = np.cos(np.radians(44)), np.sin(np.radians(44))
+    turn[:2, :2] = [[c, -s], [s, c]]
+    turned = left_back_up(Volume(np.zeros((2, 3, 4)), turn))
+    assert turned.values_hu.shape == (2, 3, 4)
+    np.testing.assert_allclose(turned.ras_from_ijk[:3, :3], turn[:3, :3] * [-1, -1, 1])
 
 
 def test_an_xrays_view_gives_its_spacing_and_must_fit(general_view):

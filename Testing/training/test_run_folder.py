@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.training.average import WeightAverage
 from XraySynthLib.training.loop import TrainingState
 from XraySynthLib.training.run_folder import RunFolder
@@ -96,6 +96,23 @@ def test_a_damaged_checkpoint_is_refused(saved):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UnreadableFileError, match="checkpoint"):
         folder.restore(a_state(1))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(saved):
+    """A limit on the size of files stands for the disk."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    folder, state = saved
+    state.images = 24
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(XraySynthError, match=r"checkpoint in .* cannot be written: File too"):
+            folder.save(Accelerator(cpu=True), state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(folder.path.glob(".tmp-*"))
+    folder.restore(state)
+    assert state.images == 20
 
 
 def test_versions_are_kept(saved):

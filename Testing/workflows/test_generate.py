@@ -47,8 +47,9 @@ def test_subjects_are_written_whole_and_made_again_only_where_missing(xraysynth,
     folders = sorted(path.name for path in output.iterdir())
     assert folders == ["subject-0000", "subject-0001"]
     first, second = (files_of(output / name) for name in folders)
-    names = ["ct.nii.gz", "labels.nii.gz", "landmarks.mrk.json", "provenance.json"]
-    assert list(first) == names
+    assert list(first) == [
+        "ct.nii.gz", "labels.nii.gz", "landmarks.mrk.json", "picture.png", "provenance.json",
+    ]  # fmt: skip
     assert first["ct.nii.gz"] != second["ct.nii.gz"]
     volume = read_volume(output / folders[0] / "ct.nii.gz", output / folders[0] / "labels.nii.gz")
     assert {1, 2, 3, 4, 5, 6} <= set(np.unique(volume.labels).tolist())
@@ -101,6 +102,7 @@ def flip_a_bit(path):
         ("ct.nii.gz", flip_a_bit),
         ("labels.nii.gz", os.remove),
         ("landmarks.mrk.json", flip_a_bit),
+        ("picture.png", truncate),
     ],
 )
 def test_what_is_damaged_is_made_again(subjects, name, damage):

@@ -37,7 +37,7 @@ class Crops:
     """Cubes of volumes for the autoencoder, by number: "values" and "kinds".
 
     Args:
-        volumes: What they are cut from.
+        volumes: What they are cut from; no side is under the cubes'.
         side: Of a cube, voxels; a multiple of 16.
         seed: The run's.
         coded: Of each volume; then crops also have "latents", "guess" and "scalars", and labels
@@ -60,10 +60,9 @@ class Crops:
         rng = np.random.default_rng((self.seed, number))
         index = int(rng.choice(len(self.volumes), p=self.weights))
         volume = self.volumes[index]
-        sides = [min(self.side, size) for size in volume.kinds.shape]
-        low = self._corner(volume, sides, rng)
+        low = self._corner(volume, rng)
         mirror = int(rng.random() < 0.5)
-        box = tuple(slice(a, a + side) for a, side in zip(low, sides, strict=True))
+        box = tuple(slice(a, a + self.side) for a in low)
         values, kinds = volume.values_hu[box], volume.kinds[box]
         if mirror:
             values, kinds = values[..., ::-1], mirrored_kinds(kinds)
@@ -75,17 +74,16 @@ class Crops:
             return example
         return example | self._condition(volume, kinds, rng) | self._codes(index, box, mirror)
 
-    def _corner(
-        self, volume: TrainingVolume, sides: Sequence[int], rng: np.random.Generator
-    ) -> list[int]:
-        room = np.array(volume.kinds.shape) - sides
+    def _corner(self, volume: TrainingVolume, rng: np.random.Generator) -> list[int]:
+        # In places of latents, between which no crop begins.
+        side = self.side // LATENT_STRIDE
+        room = np.array(volume.kinds.shape) // LATENT_STRIDE - side
         if rng.random() < BONE_SHARE:
-            middle = volume.bone_places[int(rng.integers(len(volume.bone_places)))]
-            low = middle - rng.integers(0, sides)
+            bone = volume.bone_places[int(rng.integers(len(volume.bone_places)))]
+            low = bone // LATENT_STRIDE - rng.integers(0, side, 3)
         else:
             low = rng.integers(0, room + 1)
-        low = np.clip(low, 0, room)
-        return (low // LATENT_STRIDE * LATENT_STRIDE).tolist()
+        return (np.clip(low, 0, room) * LATENT_STRIDE).tolist()
 
     def _condition(
         self, volume: TrainingVolume, kinds: NDArray, rng: np.random.Generator

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 import XraySynthLib
@@ -31,9 +31,12 @@ from XraySynthLib.ct.networks import (
     refiner_flow,
     to_blocks,
 )
+from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
 from XraySynthLib.ct.store import MULTIPLE
+from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.training.tensor_files import save_tensors
 
 CONFIG_NAME = "config.json"
 PARTS = ("autoencoder", "latents", "refiner")
@@ -140,7 +143,7 @@ class Generator:
         numbers = torch.from_numpy(scalars[None].astype(np.float32)).to(self.device)
         random = torch.Generator().manual_seed(seed)
         latents = self._latents(condition, numbers, random, latent_steps, guidance)
-        guess = self.autoencoder.decode(latents, condition)  # (1, 1, K, J, I)
+        guess = in_slabs(self.autoencoder.decode, DECODER_HALO, condition, latents)
         if refiner_steps:
             guess = guess + self._residual(guess, condition, numbers, random, refiner_steps)
         return to_hu(guess[0, 0].cpu().numpy()[inside])
@@ -187,7 +190,13 @@ class Generator:
         noise = torch.randn(blocks.shape, generator=random).to(self.device)
 
         def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-            return self.refiner(state, times, kinds, scalars, blocks)
+            return in_slabs(
+                lambda state, blocks, kinds: self.refiner(state, times, kinds, scalars, blocks),
+                REFINER_HALO,
+                kinds,
+                state,
+                blocks,
+            )
 
         return from_blocks(sampled(velocity, noise, n_steps)) * self.config.residual_scale
 
@@ -213,9 +222,9 @@ def save_generator(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     for part in PARTS:
-        weights = {name: t.half().contiguous() for name, t in networks[part].state_dict().items()}
+        weights = {name: tensor.half() for name, tensor in networks[part].state_dict().items()}
         with atomic_path(folder / f"{part}.safetensors") as temporary:
-            save_file(weights, temporary)
+            save_tensors(weights, temporary)
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(config)}
     with atomic_path(folder / CONFIG_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
@@ -239,6 +248,8 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
         document["networks"] = NetworkConfig(**document["networks"])
         for name in ("kinds", "scalars", "latent_mean", "latent_deviation", "spacing_mm", "people"):
             document[name] = tuple(document[name])
+        if (document["kinds"], document["scalars"]) != (KIND_NAMES, tuple(SCALARS)):
+            raise ValueError("it is for tissues or numbers of another version of XraySynth")
         document["tissue_hu"] = {k: tuple(v) for k, v in document["tissue_hu"].items()}
         return GeneratorConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -257,11 +268,17 @@ def load_generator(folder: Path, device: torch.device | None = None) -> Generato
     networks: dict[str, Any] = {}
     for part, build in builders.items():
         path = folder / f"{part}.safetensors"
+        network = build(config.networks)
         try:
-            network = build(config.networks)
             network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise UnreadableFileError(f"Cannot read {path}: {first}") from error
+        except FileNotFoundError as error:
+            raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
+        except RuntimeError as error:
+            raise UnreadableFileError(
+                f"{path} holds weights of other networks than {CONFIG_NAME} says; get the model "
+                "again."
+            ) from error
         networks[part] = network.to(device, memory_format=torch.channels_last_3d)
     return Generator(config, **networks)

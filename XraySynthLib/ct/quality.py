@@ -11,7 +11,7 @@ from scipy import ndimage
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.ct.intensity import HIGHEST_HU, LOWEST_HU
 from XraySynthLib.ct.store import TrainingVolume
-from XraySynthLib.ct.tissues import KINDS, bone_mask
+from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, bone_mask
 
 BONE_HU = 150.0
 """Above it a voxel reads as bone; trabeculae of the old lie below it."""
@@ -35,7 +35,7 @@ def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float
     result = {}
     for kind, parts in sorted(found.items()):
         low, middle, high = np.percentile(np.concatenate(parts), (5, 50, 95)).tolist()
-        result[KINDS[kind].name.lower()] = (round(low, 1), round(middle, 1), round(high, 1))
+        result[KIND_NAMES[kind]] = (round(low, 1), round(middle, 1), round(high, 1))
     return result
 
 
@@ -48,7 +48,7 @@ def dice(one: NDArray, other: NDArray) -> float:
 def median_hu(values_hu: NDArray, kinds: NDArray) -> dict[str, float]:
     """Median HU of each kind of tissue that is there, by its name."""
     return {
-        KINDS[kind].name.lower(): float(np.median(values_hu[kinds == kind]))
+        KIND_NAMES[kind]: float(np.median(values_hu[kinds == kind]))
         for kind in np.unique(kinds).tolist()
     }
 
@@ -130,7 +130,7 @@ def quality_of(
         )
     for name, median in medians.items():
         # A kind with few voxels is all rim.
-        if name in tissue_hu and (kinds == _kind(name)).sum() >= MIN_VOXELS:
+        if name in tissue_hu and (kinds == KIND_NAMES.index(name)).sum() >= MIN_VOXELS:
             low, _, high = tissue_hu[name]
             if not low <= median <= high:
                 complaints.append(
@@ -142,7 +142,3 @@ def quality_of(
     if clipped > MAX_CLIPPED_SHARE:
         complaints.append(f"{clipped:.1%} of the body is at an end of the HU range")
     return Quality(agreement, medians, stray_ml, int(strays), clipped, tuple(complaints))
-
-
-def _kind(name: str) -> int:
-    return [kind.name.lower() for kind in KINDS].index(name)

@@ -1,5 +1,6 @@
 """Training volumes in memory: HU and kinds of tissue, whole."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from XraySynthLib.ct.tissues import bone_mask, kinds_of, scalars_of
-from XraySynthLib.data import Volume
+from XraySynthLib.data import Volume, left_back_up
 
 MULTIPLE = 16
 """Sizes are made multiples of it: a latent's place twice halved."""
@@ -33,9 +34,14 @@ class TrainingVolume:
     scalars: NDArray
     bone_places: NDArray
 
+    def digest(self) -> str:
+        """SHA-256 of all that is learned from."""
+        parts = (self.values_hu, self.kinds, self.scalars)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
 
 def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> TrainingVolume:
-    """Make a CT ready: cut to multiples of 16 voxels about its middle.
+    """Make a CT ready: i to the left, j to the back, k to the head, cut to multiples of 16 voxels.
 
     Args:
         subject: Whose it is.
@@ -46,6 +52,7 @@ def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> T
         ValueError: If there are no labels or unknown ones, the voxels are no cubes, there is no
             bone, or a side is under 32 voxels.
     """
+    volume = left_back_up(volume)
     if volume.labels is None:
         raise ValueError("it has no label map")
     spacing_mm = volume.spacing_mm

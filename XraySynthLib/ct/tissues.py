@@ -10,6 +10,7 @@ from XraySynthLib.anatomy.tissues import Label
 
 KINDS = tuple(Label)
 """Kind k of the networks is `KINDS[k]`; air is kind 0."""
+KIND_NAMES = tuple(kind.name.lower() for kind in KINDS)
 BONES = (
     Label.LEFT_HEMIPELVIS,
     Label.RIGHT_HEMIPELVIS,
@@ -42,7 +43,7 @@ def kinds_of(labels: NDArray) -> NDArray:
     """
     table = np.full(int(max(KINDS)) + 1, 255, np.uint8)
     table[[int(label) for label in KINDS]] = np.arange(len(KINDS), dtype=np.uint8)
-    clipped = np.minimum(labels, len(table) - 1)
+    clipped = np.clip(labels, 0, len(table) - 1)
     kinds = table[clipped]
     unknown = np.unique(labels[(kinds == 255) | (labels != clipped)])
     if unknown.size:

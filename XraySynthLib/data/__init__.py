@@ -5,7 +5,7 @@ Types live here one a module; readers and writers in `data.formats`. No projecti
 
 from XraySynthLib.data.landmarks import ImageLandmarkSet, LandmarkSet
 from XraySynthLib.data.sample import Provenance, Sample
-from XraySynthLib.data.volume import Volume
+from XraySynthLib.data.volume import Volume, left_back_up
 from XraySynthLib.data.xray import Quantity, Xray
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "Sample",
     "Volume",
     "Xray",
+    "left_back_up",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from XraySynthLib.geometry.transforms import checked_affine, transform_points
 
@@ -74,6 +75,30 @@ class Volume:
         """(3,) the middle of the voxel grid, RAS, mm."""
         middle = (np.array(self.values_hu.shape[::-1]) - 1) / 2
         return transform_points(self.ras_from_ijk, middle[None])[0]
+
+
+def left_back_up(volume: Volume) -> Volume:
+    """The same volume with i to the patient's left, j to the back, k to the head.
+
+    Axes are swapped and turned round, nothing is resampled: an oblique volume stays as oblique.
+    """
+    axes_ras = volume.ras_from_ijk[:3, :3] / volume.spacing_mm
+    _, order = linear_sum_assignment(np.abs(axes_ras), maximize=True)  # of R, A, S: i, j or k
+    sizes = volume.values_hu.shape[::-1]
+    ijk_from_turned = np.zeros((4, 4))
+    ijk_from_turned[3, 3] = 1
+    flips = []
+    for axis, (ijk, wanted) in enumerate(zip(order, (-1, -1, 1), strict=True)):
+        flip = axes_ras[axis, ijk] * wanted < 0
+        ijk_from_turned[ijk, axis] = -1 if flip else 1
+        ijk_from_turned[ijk, 3] = sizes[ijk] - 1 if flip else 0
+        flips.append(slice(None, None, -1 if flip else 1))
+
+    def turned(array: NDArray) -> NDArray:
+        return array.transpose(2 - order[::-1])[tuple(flips[::-1])]
+
+    labels = None if volume.labels is None else turned(volume.labels)
+    return Volume(turned(volume.values_hu), volume.ras_from_ijk @ ijk_from_turned, labels)
 
 
 def _read_only_view(array: NDArray) -> NDArray:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import XraySynthLib
 from XraySynthLib.data import ImageLandmarkSet, Xray
@@ -31,6 +31,7 @@ from XraySynthLib.detection.network import (
     NetworkConfig,
 )
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.training.tensor_files import save_tensors
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 FORMAT, FORMAT_VERSION = "xraysynth-landmark-detector", 1
@@ -153,11 +154,11 @@ def save_detector(config: DetectorConfig, network: HeatmapNetwork, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     weights = {
-        name: tensor.half().contiguous() if tensor.is_floating_point() else tensor.contiguous()
+        name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in network.state_dict().items()
     }
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
-        save_file(weights, temporary)
+        save_tensors(weights, temporary)
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(config)}
     with atomic_path(folder / CONFIG_NAME) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")

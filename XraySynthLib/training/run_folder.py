@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import XraySynthLib
 from XraySynthLib.data.formats import atomic_path
-from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.training.loop import TrainingState
+from XraySynthLib.training.tensor_files import save_tensors
 
 CONFIG_NAME, VERSIONS_NAME, LOG_NAME = "config.json", "versions.json", "log.jsonl"
 CHECKPOINT_NAME, TENSORBOARD_NAME = "checkpoint", "tensorboard"
@@ -76,20 +77,28 @@ class RunFolder:
             file.write(json.dumps(entry) + "\n")
 
     def save(self, accelerator: Accelerator, state: TrainingState) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint.
+
+        Raises:
+            XraySynthError: If it cannot be written; the last one stays.
+        """
         tensors = {
             **_named("model", accelerator.unwrap_model(state.model).state_dict()),
             **_named("average", state.average.model.state_dict()),
             **_named("optimizer", _optimizer_tensors(state.optimizer)),
         }
         temporary = self.path / f".tmp-{secrets.token_hex(6)}"
-        temporary.mkdir()
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            temporary / "state.safetensors",
-            {"images": str(state.images)},
-        )
-        (temporary / "images.json").write_text(json.dumps({"images": state.images}), "utf-8")
+        try:
+            temporary.mkdir()
+            images = {"images": str(state.images)}
+            save_tensors(tensors, temporary / "state.safetensors", images)
+            (temporary / "images.json").write_text(json.dumps({"images": state.images}), "utf-8")
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise XraySynthError(
+                f"The checkpoint in {self.path} cannot be written: {error.strerror}; the same "
+                "command goes on from the last one."
+            ) from error
         final, old = self.path / CHECKPOINT_NAME, self.path / f".tmp-{secrets.token_hex(6)}"
         # A folder cannot replace another in one step; between the two, `restore` takes the new one
         # under its other name.

@@ -4,9 +4,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class SubjectFolder:
         landmarks: Its points.
         labels: Its label map, or None.
         derived_from: The people behind the subject; see `data.sets.splits`.
+        known: What is known of the person and the scan; `generate` says what it drew.
     """
 
     name: str
@@ -39,6 +41,7 @@ class SubjectFolder:
     landmarks: Path
     labels: Path | None
     derived_from: tuple[str, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def read(self) -> tuple[Volume, LandmarkSet]:
         """Read the CT with its labels, and the landmarks."""
@@ -101,7 +104,7 @@ def find_subjects(folder: Path) -> list[SubjectFolder]:
             two have one name.
     """
     if not folder.is_dir():
-        raise UnreadableFileError(f"--subjects {folder} is no folder.")
+        raise UnreadableFileError(f"There is no folder {folder} with subjects.")
     folder = folder.resolve()
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = [
@@ -167,14 +170,14 @@ def _subject(place: Path) -> SubjectFolder:
         raise UnreadableFileError(
             f"{place} has landmarks, but which volume is its CT is unclear; call it ct.nii.gz."
         )
-    name, derived_from = _origin(place / PROVENANCE_NAME)
+    name, derived_from, known = _origin(place / PROVENANCE_NAME)
     name = name or place.resolve().name
     if not re.fullmatch(NAME_PATTERN, name):
         raise UnreadableFileError(
             f"The subject in {place} is called {name[:80]!r}, which cannot name files: take at "
             "most 64 letters, digits, spaces and . _ + -, a letter or digit first."
         )
-    return SubjectFolder(name, ct, points[0], labels, derived_from)
+    return SubjectFolder(name, ct, points[0], labels, derived_from, known)
 
 
 def _folded(name: str) -> str:
@@ -194,19 +197,23 @@ def _only(place: Path, what: str, paths: list[Path]) -> Path | None:
     return paths[0] if paths else None
 
 
-def _origin(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Name of a subject and the people behind it by its provenance.json; empty where not said."""
+def _origin(path: Path) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
+    """Name, people behind it and what is known of it, by its provenance.json; empty if unsaid."""
     if not path.exists():
-        return "", ()
+        return "", (), {}
     try:
         origin = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableFileError(f"{path} cannot be read: {error}.") from error
     if not isinstance(origin, dict) or not isinstance(origin.get("config", {}), dict):
         raise UnreadableFileError(f"{path} must hold a JSON object.")
-    name, people = origin.get("subject") or "", origin.get("config", {}).get(DERIVED_FROM, [])
+    config = origin.get("config", {})
+    name, people = origin.get("subject") or "", config.get(DERIVED_FROM, [])
+    known = config.get("parameters", {})
     if not isinstance(name, str):
         raise UnreadableFileError(f'{path}: "subject" must be a name in quotes, not {name!r}.')
     if not isinstance(people, list) or not all(isinstance(one, str) and one for one in people):
         raise UnreadableFileError(f'{path}: "{DERIVED_FROM}" must be a list of names.')
-    return name, tuple(people)
+    if not isinstance(known, dict):
+        raise UnreadableFileError(f'{path}: "parameters" must be a JSON object.')
+    return name, tuple(people), known

@@ -4,6 +4,7 @@ Three networks, one after the other: the autoencoder, then, on what it makes of 
 of latents and the refiner. The same command again goes on from the last checkpoint.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ PRESETS: Mapping[str, dict[str, tuple[int, ...] | int]] = {
 VALIDATION_SHARE = 0.08
 VALIDATION_SEED = 0x7A11D
 N_VALIDATION_CROPS = 24
-CODES_FOLDER, MODEL_FOLDER = "codes", "model"
+CODES_FOLDER, MODEL_FOLDER, DATA_NAME = "codes", "model", "data.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,8 @@ def check_inputs(config: TrainCtConfig) -> None:
         raise UsageError("--warmup-crops must be 0 or more, --learning-rate above 0.")
     if min(config.workers, config.threads, config.seed, config.average_crops) < 0:
         raise UsageError("--workers, --threads, --seed and --average-crops must be 0 or more.")
+    if config.output.exists() and not config.output.is_dir():
+        raise UsageError(f"--output {config.output} is a file; name a folder.")
     for folder in config.data:
         without = [one.name for one in find_subjects(folder) if one.labels is None]
         if without:
@@ -157,6 +160,7 @@ class _Trainer:
         self.config = config
         self.sizes = NetworkConfig(len(KINDS), len(SCALARS), **PRESETS[config.preset])  # type: ignore[arg-type]
         self.volumes, self.watched, self.people = read_volumes(config)
+        _check_data(config, [*self.volumes, *self.watched])
         self.codes: tuple[list[Coded], list[Coded]] | None = None
 
     def train_autoencoder(self) -> None:
@@ -355,8 +359,6 @@ class _Trainer:
 
     def _scales(self) -> dict[str, Any]:
         """Scales of latents and residuals, measured once on some of the volumes."""
-        import json
-
         from XraySynthLib.ct.learning import coded, latent_scale, raw_latents, residual_scale
         from XraySynthLib.data.formats import atomic_path
 
@@ -381,7 +383,7 @@ class _Trainer:
         from XraySynthLib.ct.model import GeneratorConfig, save_generator
         from XraySynthLib.ct.networks import latent_flow, refiner_flow
         from XraySynthLib.ct.quality import least_agreement, tissue_hu
-        from XraySynthLib.ct.tissues import KINDS, SCALARS
+        from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 
         folder = self.config.output / MODEL_FOLDER
         if not all((self.config.output / stage / "checkpoint").exists() for stage in STAGES):
@@ -392,7 +394,7 @@ class _Trainer:
         document = GeneratorConfig(
             name=self.config.name,
             networks=self.sizes,
-            kinds=tuple(kind.name.lower() for kind in KINDS),
+            kinds=KIND_NAMES,
             scalars=tuple(SCALARS),
             latent_mean=tuple(scales["latent_mean"]),
             latent_deviation=tuple(scales["latent_deviation"]),
@@ -424,15 +426,22 @@ def read_volumes(
 
     subjects = [(folder, one) for folder in config.data for one in find_subjects(folder)]
     volumes, people = [], set()
+    largest = max(getattr(config, f"{stage}_side") for stage in STAGES)
     for folder, subject in tracked(subjects, "read", len(subjects), config.progress):
         volume, _ = subject.read()
-        known = subject.origin.get("config", {}).get("parameters", {})
         try:
-            volumes.append(training_volume(subject.name, volume, known))
+            volumes.append(training_volume(subject.name, volume, subject.known))
         except ValueError as error:
+            reason = str(error).rstrip(".")
             raise UnreadableFileError(
-                f"{folder / subject.name} cannot be learned from: {error}."
+                f"{subject.name} in {folder} cannot be learned from: {reason}."
             ) from error
+        small = min(volumes[-1].kinds.shape)
+        if small < largest:
+            raise UnreadableFileError(
+                f"{subject.name} in {folder} is cut to {small} voxels along an axis; no --...-side "
+                f"may be more, but one is {largest}."
+            )
         people |= {subject.name, *subject.derived_from}
     if len(volumes) < 2:
         raise UnreadableFileError("Training needs two subjects or more: one is watched.")
@@ -441,6 +450,27 @@ def read_volumes(
     watched = [volumes[index] for index in sorted(order[:n_watched])]
     learned = [volumes[index] for index in sorted(order[n_watched:])]
     return learned, watched, sorted(people)
+
+
+def _check_data(config: TrainCtConfig, volumes: "list[TrainingVolume]") -> None:
+    """Refuse to go on with other CTs than the run began with: its codes are of those.
+
+    Raises:
+        UsageError: If they are others.
+    """
+    from XraySynthLib.data.formats import atomic_path
+
+    path = config.output / DATA_NAME
+    digests = [[volume.subject, volume.digest()] for volume in volumes]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
+    elif json.loads(path.read_text("utf-8")) != digests:
+        raise UsageError(
+            f"{config.output} holds a run on other CTs than --data holds now; name another "
+            "--output."
+        )
 
 
 def _options(config: TrainCtConfig) -> dict[str, Any]:

@@ -5,7 +5,6 @@ The same command again goes on from the last checkpoint.
 
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output")
 """Options that may differ when a run goes on."""
 MODEL_FOLDER = "model"
-LOSS_PICTURE, PREDICTIONS_PICTURE = "loss.png", "predictions.png"
+PREDICTIONS_PICTURE = "predictions.png"
 VALIDATION_STREAM = 0x7A11D
 
 
@@ -149,6 +148,7 @@ def run(config: TrainLandmarksConfig) -> Path:
     from XraySynthLib.training.precision import device_of, mixed_precision
     from XraySynthLib.training.run_folder import RunFolder
     from XraySynthLib.training.schedule import Schedule
+    from XraySynthLib.workflows.training_watch import Watch
 
     device = device_of(config.device)
     torch.set_num_threads(config.threads or max(usable_cpus() - 1, 1))
@@ -189,7 +189,11 @@ def run(config: TrainLandmarksConfig) -> Path:
     people = set(watched.people).union(*(store.people for store in stores))
     if start is not None:
         people |= set(start.config.people)
-    watch = Watch(config, folder, state, validation, watched.names, sorted(people), accelerator)
+
+    def look() -> dict[str, float | None]:
+        return _look(config, folder, state, validation, watched.names, sorted(people))
+
+    watch = Watch(folder, state, accelerator, config.check_images, look)
     steps = learn(state, examples, schedule, config.batch_images, accelerator, config.workers)
     left = config.images - state.images
     for step in tracked(steps, "train", left, config.progress, lambda _: config.batch_images):
@@ -198,92 +202,37 @@ def run(config: TrainLandmarksConfig) -> Path:
     return config.output / MODEL_FOLDER
 
 
-class Watch:
-    """What is kept of a run while it goes on: log, TensorBoard, pictures, checkpoint, model."""
+def _look(
+    config: TrainLandmarksConfig,
+    folder: "RunFolder",
+    state: "TrainingState",
+    validation: "ValidationSet",
+    names: tuple[str, ...],
+    people: list[str],
+) -> dict[str, float | None]:
+    """Validate, write pictures and the model so far; returns the scores."""
+    from XraySynthLib.detection.learning import validate
+    from XraySynthLib.detection.model import DetectorConfig, save_detector
+    from XraySynthLib.workflows.training_figures import write_prediction_picture
 
-    def __init__(
-        self,
-        config: TrainLandmarksConfig,
-        folder: "RunFolder",
-        state: "TrainingState",
-        validation: "ValidationSet",
-        names: tuple[str, ...],
-        people: list[str],
-        accelerator: Any,
-    ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.config, self.folder, self.state, self.validation = config, folder, state, validation
-        self.names, self.people, self.accelerator = names, people, accelerator
-        path = folder.path / "tensorboard"
-        self.board = SummaryWriter(str(path), purge_step=state.images)
-        self.losses: list[dict[str, float]] = []
-        self.learning_rate = 0.0
-        self.start, self.first = monotonic(), state.images
-        self.checked, self.n_checks = state.images, state.images // config.check_images
-
-    def note(self, step: Any) -> None:
-        """Take a step in; check where it is time to."""
-        self.losses.append({"loss": step.loss, **step.details})
-        self.learning_rate = step.learning_rate
-        due = step.images // self.config.check_images
-        if due > self.n_checks:
-            self.n_checks = due
-            self.check()
-
-    def check(self) -> None:
-        """Validate, write log, pictures, model and, last, the checkpoint."""
-        if not self.accelerator.is_main_process:
-            return
-        from XraySynthLib.detection.learning import validate
-        from XraySynthLib.detection.model import DetectorConfig, save_detector
-
-        scores, calibration, points_px = validate(self.state.average.model, self.validation)
-        entry: dict[str, Any] = {"images": self.state.images, "learning_rate": self.learning_rate}
-        if self.losses:
-            keys = self.losses[0]
-            entry |= {key: float(np.mean([one[key] for one in self.losses])) for key in keys}
-            seconds = max(monotonic() - self.start, 1e-9)
-            entry["images_per_s"] = round((self.state.images - self.first) / seconds, 2)
-        entry |= {f"val_{name}": value for name, value in scores.to_dict().items()}
-        self.losses, self.checked = [], self.state.images
-        self.folder.append(entry)
-        for name, value in entry.items():
-            if name != "images" and value is not None:
-                self.board.add_scalar(name.replace("_", "/", 1), value, self.state.images)
-        network = self.state.average.model
-        detector = DetectorConfig(
-            name=self.config.name,
-            landmark_names=self.names,
-            side_px=self.config.side_px,
-            network=network.config,
-            calibration=calibration,
-            people=tuple(self.people),
-            training={
-                **_options(self.config),
-                "images_seen": self.state.images,
-                **scores.to_dict(),
-            },
-        )
-        save_detector(detector, network, self.folder.path / MODEL_FOLDER)
-        from XraySynthLib.workflows.training_figures import (
-            write_loss_picture,
-            write_prediction_picture,
-        )
-
-        write_loss_picture(self.folder.log, self.folder.path / LOSS_PICTURE)
-        write_prediction_picture(
-            self.validation.images[:, 0].numpy(),
-            (self.names, points_px, self.validation.points_px, self.validation.visible),
-            self.folder.path / PREDICTIONS_PICTURE,
-        )
-        self.folder.save(self.accelerator, self.state)
-
-    def close(self) -> None:
-        """Check what was learned since the last time, and end."""
-        if self.state.images > self.checked:
-            self.check()
-        self.board.close()
+    network = state.average.model
+    scores, calibration, points_px = validate(network, validation)
+    detector = DetectorConfig(
+        name=config.name,
+        landmark_names=names,
+        side_px=config.side_px,
+        network=network.config,
+        calibration=calibration,
+        people=tuple(people),
+        training={**_options(config), "images_seen": state.images, **scores.to_dict()},
+    )
+    save_detector(detector, network, folder.path / MODEL_FOLDER)
+    write_prediction_picture(
+        validation.images[:, 0].numpy(),
+        (names, points_px, validation.points_px, validation.visible),
+        folder.path / PREDICTIONS_PICTURE,
+    )
+    return scores.to_dict()
 
 
 def randomisation(strength: str) -> "Randomise | None":

@@ -21,14 +21,16 @@ def write_loss_picture(log: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = (
-        ("loss", ("loss", "place", "presence")),
+    panels = [
+        ("loss", ("loss", "val_loss", "place", "presence")),
         (
             "validation error, mm or px",
             ("val_error_mm", "val_kept_error_mm", "val_plain_kept_error_mm", "val_error_px"),
         ),
-    )
-    for axes, (title, keys) in zip(figure.subplots(1, 2), panels, strict=True):
+    ]
+    panels = [one for one in panels if any(key in entry for entry in log for key in one[1])]
+    columns = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, keys) in zip(columns, panels, strict=True):
         for key in keys:
             points = [(one["images"], one[key]) for one in log if one.get(key) is not None]
             if points:

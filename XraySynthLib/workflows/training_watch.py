@@ -1,4 +1,4 @@
-"""What is kept of a training run while it goes on: log, TensorBoard, checkpoint."""
+"""What is kept of a training run while it goes on: log, its picture, TensorBoard, checkpoint."""
 
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from XraySynthLib.training.loop import Step, TrainingState
     from XraySynthLib.training.run_folder import RunFolder
 
+LOSS_PICTURE = "loss.png"
 Look = Callable[[], Mapping[str, float | None]]
 """Validates, writes pictures and the model so far; returns scores for the log."""
 
@@ -56,6 +57,8 @@ class Watch:
         """Look, write the log and, last, the checkpoint."""
         if not self.accelerator.is_main_process:
             return
+        from XraySynthLib.workflows.training_figures import write_loss_picture
+
         entry: dict[str, Any] = {"images": self.state.images, "learning_rate": self.learning_rate}
         if self.losses:
             keys = self.losses[0]
@@ -65,6 +68,7 @@ class Watch:
         self.losses, self.checked = [], self.state.images
         entry |= {f"val_{name}": value for name, value in self.look().items()}
         self.folder.append(entry)
+        write_loss_picture(self.folder.log, self.folder.path / LOSS_PICTURE)
         for name, value in entry.items():
             if name != "images" and value is not None:
                 self.board.add_scalar(name.replace("_", "/", 1), value, self.state.images)

@@ -1,0 +1,177 @@
+"""A generator's folder, and what it makes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from XraySynthLib.ct.model import (
+    load_generator,
+    read_generator_config,
+    save_generator,
+)
+from XraySynthLib.ct.networks import Autoencoder
+from XraySynthLib.ct.tissues import KINDS, scalars_of
+from XraySynthLib.errors import UnreadableFileError
+
+STEPS = {"latent_steps": 2, "refiner_steps": 2}
+SCALARS = scalars_of({"fat_mm": 30.0})
+
+
+@pytest.fixture
+def kinds():
+    return np.random.default_rng(0).integers(0, len(KINDS), (16, 32, 16), np.uint8)
+
+
+@pytest.fixture
+def folder(generator_config, networks, tmp_path):
+    save_generator(generator_config, networks, tmp_path / "model")
+    return tmp_path / "model"
+
+
+class TestGenerate:
+    def test_same_seed_same_values(self, generator, kinds):
+        one, again, other = (generator.generate(kinds, SCALARS, s, **STEPS) for s in (1, 1, 2))
+        assert np.array_equal(one, again)
+        assert (one != other).mean() > 0.5
+
+    def test_whole_hu_of_a_scanner(self, generator, kinds):
+        values = generator.generate(kinds, SCALARS, 0, **STEPS)
+        assert values.dtype == np.float32 and values.shape == kinds.shape
+        assert np.array_equal(values, np.round(values))
+        assert values.min() >= -1024 and values.max() <= 3071
+
+    def test_any_size_is_padded_with_air_and_cut_again(self, generator, kinds):
+        cut = kinds[:9, 3:28, :11]
+        padded = np.pad(cut, ((3, 4), (3, 4), (2, 3)))
+        values = generator.generate(cut, SCALARS, 3, **STEPS)
+        assert values.shape == (9, 25, 11)
+        whole = generator.generate(padded, SCALARS, 3, **STEPS)
+        assert np.array_equal(values, whole[3:12, 3:28, 2:13])
+
+    def test_labels_and_numbers_matter(self, generator, kinds):
+        one = generator.generate(kinds, SCALARS, 0, **STEPS)
+        assert (one != generator.generate(kinds[::-1].copy(), SCALARS, 0, **STEPS)).mean() > 0.5
+        assert (one != generator.generate(kinds, SCALARS + 1, 0, **STEPS)).any()
+
+    def test_guidance_of_one_asks_with_labels_alone(self, generator, kinds, monkeypatch):
+        asked = []
+        flow = generator.latents.forward
+
+        def spy(state, times, kinds, scalars):
+            asked.append(bool((kinds == generator.latents.withheld).all()))
+            return flow(state, times, kinds, scalars)
+
+        monkeypatch.setattr(generator.latents, "forward", spy)
+        one = generator.generate(kinds, SCALARS, 0, **STEPS, guidance=1)
+        assert asked == [False, False]
+        other = generator.generate(kinds, SCALARS, 0, **STEPS, guidance=3)
+        assert asked == [False, False, False, True, False, True]
+        assert (one != other).any()
+
+    def test_without_refining_it_is_what_the_decoder_makes(self, generator, kinds):
+        smooth = generator.generate(kinds, SCALARS, 0, latent_steps=2, refiner_steps=0)
+        refined = generator.generate(kinds, SCALARS, 0, **STEPS)
+        assert 0 < np.abs(smooth - refined).max() < 1000 * generator.config.residual_scale * 10
+
+    @torch.inference_mode()
+    def test_latents_are_brought_back_to_the_decoders_scale(self, generator, kinds, monkeypatch):
+        """A flow that makes nothing but noise: the decoder gets it scaled, channel by channel."""
+        seen = []
+
+        def spy(latents, kinds):
+            seen.append(latents)
+            return torch.zeros(1, 1, *kinds.shape[1:])
+
+        monkeypatch.setattr(generator.latents, "forward", lambda s, t, k, n: torch.zeros_like(s))
+        monkeypatch.setattr(generator.autoencoder, "decode", spy)
+        generator.generate(kinds, SCALARS, 9, latent_steps=1, refiner_steps=0)
+        noise = torch.randn(1, 4, 4, 8, 4, generator=torch.Generator().manual_seed(9))
+        for channel, (mean, deviation) in enumerate(((0.1, 1), (0.2, 2), (0.3, 3), (0.4, 4))):
+            expected = noise[:, channel] * deviation + mean
+            torch.testing.assert_close(seen[0][:, channel], expected)
+
+
+class TestFolder:
+    def test_there_and_back(self, folder, generator_config, generator, kinds):
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "autoencoder.safetensors", "config.json", "latents.safetensors", "refiner.safetensors",
+        ]  # fmt: skip
+        loaded = load_generator(folder)
+        assert loaded.config == generator_config
+        one, other = (g.generate(kinds, SCALARS, 0, **STEPS) for g in (loaded, generator))
+        assert np.abs(one - other).max() < 30 and np.abs(one - other).mean() < 3  # 16 bits
+
+    def test_written_again_it_is_the_new_one(self, folder, generator_config, networks):
+        save_generator(replace(generator_config, name="second"), networks, folder)
+        assert load_generator(folder).config.name == "second"
+
+    @pytest.mark.parametrize("part", ["autoencoder", "latents", "refiner"])
+    def test_weights_that_are_missing_damaged_or_of_another_network(self, folder, part, tmp_path):
+        path = folder / f"{part}.safetensors"
+        weights = path.read_bytes()
+        path.write_bytes(weights[:1000])
+        self.refused(folder, f"{part}.safetensors.* is damaged")
+        other = folder / ("latents.safetensors" if part != "latents" else "refiner.safetensors")
+        path.write_bytes(other.read_bytes())
+        self.refused(folder, f"{part}.safetensors.* other networks than config.json says")
+        path.unlink()
+        self.refused(folder, f"{part}.safetensors.* is missing")
+
+    @staticmethod
+    def refused(folder, words):
+        with pytest.raises(UnreadableFileError, match=words) as caught:
+            load_generator(folder)
+        assert "\n" not in str(caught.value) and str(caught.value).count(". ") == 0
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"format": "something"}, "no CT generator's"),
+            ({"format_version": 2}, "another version; update XraySynth"),
+            ({"latent_mean": [0.0]}, "numbers of latents"),
+            ({"scalars": ["age", "fat_mm", "belly_mm", "bone_quality", "noise_hu"]}, "tissues or"),
+            ({"kinds": [kind.name for kind in KINDS]}, "tissues or numbers of another version"),
+            ({"networks": {"n_kinds": 18}}, "n_scalars"),
+            ({"depth": 3}, "depth"),
+        ],
+    )
+    def test_a_config_that_cannot_be(self, folder, change, words):
+        path = folder / "config.json"
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps({**document, **change}))
+        with pytest.raises(UnreadableFileError, match=words):
+            read_generator_config(folder)
+
+    def test_no_config(self, folder):
+        (folder / "config.json").write_text("{")
+        with pytest.raises(UnreadableFileError, match=r"Cannot read .*config.json"):
+            read_generator_config(folder)
+        (folder / "config.json").unlink()
+        with pytest.raises(UnreadableFileError, match="holds no CT generator"):
+            load_generator(folder)
+
+    def test_a_failure_while_writing_leaves_no_whole_model(
+        self, folder, generator_config, networks, monkeypatch
+    ):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("XraySynthLib.ct.model.save_tensors", full)
+        with pytest.raises(OSError, match="No space"):
+            save_generator(generator_config, networks, folder)
+        with pytest.raises(UnreadableFileError, match="holds no CT generator"):
+            read_generator_config(folder)
+
+
+def test_sizes_that_do_not_fit(generator_config, sizes):
+    with pytest.raises(ValueError, match="numbers of latents"):
+        replace(generator_config, networks=replace(sizes, latent_channels=3))
+
+
+def test_weights_have_names_that_stay(sizes):
+    """Shipped weights are found by them."""
+    names = {name.partition(".")[0] for name in Autoencoder(sizes).state_dict()}
+    assert names == {"body", "labels", "head"}
