@@ -62,6 +62,8 @@ class GenerateConfig(DeviceConfig):
             for tilted and lateral views.
         people: sampled: people who never were. held-out: the six people who shaped none of these,
             with their own bones, to test on; all else about them is drawn.
+        parameters: JSON file of what is set instead of drawn, the same in all subjects, as
+            {"age_years": 75, "left_hip": {"flexion_deg": 20}}: fields of SubjectParameters.
         model: Folder of the generator; by default the one that comes with XraySynth.
         workers: Processes; 0 for one a processor, and for one in all with a generator.
     """
@@ -71,6 +73,7 @@ class GenerateConfig(DeviceConfig):
     backend: Literal["rendered", "diffusion"] = "rendered"
     preset: Literal["coarse", "compact", "full", "wide", "wide-full"] = "compact"
     people: Literal["sampled", "held-out"] = "sampled"
+    parameters: Path | None = None
     model: Path | None = None
     workers: int = 0
 
@@ -95,12 +98,26 @@ def check_inputs(config: GenerateConfig) -> None:
         raise UsageError(f"--workers must be 0 or more, got {config.workers}.")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; name a folder.")
+    knobs = _knobs(config)
+    if config.people == "held-out" and (own := {"shape_scores", "local_variation"} & set(knobs)):
+        raise UsageError(
+            f"--people held-out have their own bones; leave out {' and '.join(sorted(own))}."
+        )
     if config.backend == "rendered" and config.model is not None:
         raise UsageError("--model needs --backend diffusion.")
     if config.backend == "diffusion":
         _check_generator(config)
     for index in range(config.count):
         _digests(config, index)
+
+
+def _knobs(config: GenerateConfig) -> dict[str, Any]:
+    """What is set instead of drawn."""
+    if config.parameters is None:
+        return {}
+    from XraySynthLib.workflows.conditions import read_knobs
+
+    return read_knobs(config.parameters)
 
 
 def _check_generator(config: GenerateConfig) -> None:
@@ -178,7 +195,7 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
     try:
         provenance = json.loads((folder / PROVENANCE_NAME).read_text("utf-8"))
         options = provenance["config"]
-        found = provenance["seed"], options["backend"], options["preset"]
+        found = {"seed": provenance["seed"], **{name: options[name] for name in _OWN_OPTIONS}}
         digests = {name: str(provenance["sha256"][name]) for name in FILE_NAMES}
         version = provenance["code_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -186,7 +203,7 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
             f"{folder} is there but is no whole subject of this program; remove it, or name "
             "another --output."
         ) from error
-    if found != ([config.seed, index], config.backend, config.preset):
+    if found != {"seed": [config.seed, index], **_own_options(config)}:
         raise UsageError(f"{folder} was made with other options; name another --output.")
     if version != __version__:
         raise UsageError(
@@ -194,6 +211,15 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
             "other people; name another --output."
         )
     return digests
+
+
+_OWN_OPTIONS = ("backend", "preset", "given")
+
+
+def _own_options(config: GenerateConfig) -> dict[str, Any]:
+    """What tells one run's subjects from another's, as provenance.json has it."""
+    given = config.parameters and json.loads(config.parameters.read_text("utf-8"))
+    return {"backend": config.backend, "preset": config.preset, "given": given}
 
 
 def _refusal(config: GenerateConfig, index: int) -> Path:
@@ -209,7 +235,9 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
     """
     from XraySynthLib.workflows.conditions import sampled_condition
 
-    condition = sampled_condition((config.seed, index), config.people == "held-out", grid)
+    condition = sampled_condition(
+        (config.seed, index), config.people == "held-out", grid, _knobs(config)
+    )
     volume: Volume | None = condition.rendered
     record: dict[str, Any] = {}
     people = condition.people
@@ -274,8 +302,7 @@ def _write(
         seed=(config.seed, index),
         config={
             DERIVED_FROM: list(people),
-            "backend": config.backend,
-            "preset": config.preset,
+            **_own_options(config),
             "parameters": dict(condition.known),
             **record,
         },
