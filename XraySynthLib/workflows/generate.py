@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -62,6 +63,8 @@ class GenerateConfig(DeviceConfig):
             for tilted and lateral views.
         people: sampled: people who never were. held-out: the six people who shaped none of these,
             with their own bones, to test on; all else about them is drawn.
+        labels: Label map of your own to make CTs of, with a generator; what it leaves open is
+            drawn. NIfTI, NRRD or MHA, ids of XraySynth, DeepFluoro, TotalSegmentator or MAISI.
         parameters: JSON file of what is set instead of drawn, the same in all subjects, as
             {"age_years": 75, "left_hip": {"flexion_deg": 20}}: fields of SubjectParameters.
         model: Folder of the generator; by default the one that comes with XraySynth.
@@ -73,6 +76,7 @@ class GenerateConfig(DeviceConfig):
     backend: Literal["rendered", "diffusion"] = "rendered"
     preset: Literal["coarse", "compact", "full", "wide", "wide-full"] = "compact"
     people: Literal["sampled", "held-out"] = "sampled"
+    labels: Path | None = None
     parameters: Path | None = None
     model: Path | None = None
     workers: int = 0
@@ -103,6 +107,8 @@ def check_inputs(config: GenerateConfig) -> None:
         raise UsageError(
             f"--people held-out have their own bones; leave out {' and '.join(sorted(own))}."
         )
+    if config.labels is not None:
+        _check_labels(config, knobs)
     if config.backend == "rendered" and config.model is not None:
         raise UsageError("--model needs --backend diffusion.")
     if config.backend == "diffusion":
@@ -118,6 +124,20 @@ def _knobs(config: GenerateConfig) -> dict[str, Any]:
     from XraySynthLib.workflows.conditions import read_knobs
 
     return read_knobs(config.parameters)
+
+
+def _check_labels(config: GenerateConfig, knobs: Mapping[str, Any]) -> None:
+    from XraySynthLib.anatomy.fitted import BONE_KNOBS
+    from XraySynthLib.data.formats.problems import check_file
+
+    assert config.labels is not None
+    check_file(config.labels)
+    if config.backend == "rendered":
+        raise UsageError("--labels needs --backend diffusion: without a network no CT follows it.")
+    if config.people == "held-out":
+        raise UsageError("--labels has bones of its own; leave out --people held-out.")
+    if own := BONE_KNOBS & set(knobs):
+        raise UsageError(f"--labels decides on {', '.join(sorted(own))}; leave them out.")
 
 
 def _check_generator(config: GenerateConfig) -> None:
@@ -213,13 +233,20 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
     return digests
 
 
-_OWN_OPTIONS = ("backend", "preset", "given")
+_OWN_OPTIONS = ("backend", "preset", "given", "labels")
 
 
 def _own_options(config: GenerateConfig) -> dict[str, Any]:
     """What tells one run's subjects from another's, as provenance.json has it."""
     given = config.parameters and json.loads(config.parameters.read_text("utf-8"))
-    return {"backend": config.backend, "preset": config.preset, "given": given}
+    labels = config.labels and _digest_of(config.labels, config.labels.stat().st_mtime_ns)
+    return {"backend": config.backend, "preset": config.preset, "given": given, "labels": labels}
+
+
+@lru_cache(1)
+def _digest_of(path: Path, changed_ns: int) -> str:
+    """SHA-256 of a file that has not changed since."""
+    return sha256_of(path)
 
 
 def _refusal(config: GenerateConfig, index: int) -> Path:
@@ -233,11 +260,7 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
     Raises:
         XraySynthError: If it cannot be written.
     """
-    from XraySynthLib.workflows.conditions import sampled_condition
-
-    condition = sampled_condition(
-        (config.seed, index), config.people == "held-out", grid, _knobs(config)
-    )
+    condition = _condition(config, grid, index)
     volume: Volume | None = condition.rendered
     record: dict[str, Any] = {}
     people = condition.people
@@ -259,6 +282,17 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
             f"{folder_of(config, index)} cannot be written: {reason}; the same command goes on "
             "from here."
         ) from error
+
+
+def _condition(
+    config: GenerateConfig, grid: tuple[tuple[int, int, int], float], index: int
+) -> "Condition":
+    from XraySynthLib.workflows.conditions import labelled_condition, sampled_condition
+
+    seed, knobs = (config.seed, index), _knobs(config)
+    if config.labels is not None:
+        return labelled_condition(config.labels, seed, grid, knobs)
+    return sampled_condition(seed, config.people == "held-out", grid, knobs)
 
 
 def _generated(
@@ -304,6 +338,7 @@ def _write(
             DERIVED_FROM: list(people),
             **_own_options(config),
             "parameters": dict(condition.known),
+            "condition": dict(condition.origin),
             **record,
         },
     )
