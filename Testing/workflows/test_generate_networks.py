@@ -1,22 +1,20 @@
-"""`xraysynth generate --labels`: from a user's label map to a CT, with a tiny generator."""
+"""`xraysynth generate` with networks: of a user's label map, and by MAISI; tiny ones."""
 
 import json
 
 import numpy as np
 import pytest
+import torch
 
 from XraySynthLib.anatomy.label_maps import tissue_table
 from XraySynthLib.anatomy.parts import LABEL_IDS, Bone
 from XraySynthLib.anatomy.render import render_ct
 from XraySynthLib.anatomy.subject import sample_subject
 from XraySynthLib.anatomy.tissues import Label
-from XraySynthLib.data.formats import read_labels, read_landmarks, write_labels
+from XraySynthLib.data.formats import read_labels, read_landmarks, read_volume, write_labels
 from XraySynthLib.data.sets.parts import sha256_of
 from XraySynthLib.geometry.transforms import rotation, translation
 from XraySynthLib.workflows import generate
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("monai")
 
 TINY = ((32, 32, 32), 10.0)
 TS = LABEL_IDS["totalsegmentator"]
@@ -195,3 +193,66 @@ def test_structures_without_a_tissue_near_the_pelvis(
     start = ("generate", "--output", tmp_path / "x", "--backend", "diffusion")
     rib = changed(path, tmp_path, with_a_rib)
     failed(xraysynth(*start, "--model", a_generator, "--labels", rib), 1, "rib_left_12")
+
+
+@pytest.fixture
+def a_maisi(tmp_path, monkeypatch):
+    """A folder with MAISI's files, tiny; and its sizes made as tiny."""
+    from XraySynthLib.ct import maisi
+
+    config = {
+        "autoencoder_def": {
+            **maisi.PUBLISHED["autoencoder_def"],
+            "num_channels": [8, 8, 8],
+            "num_res_blocks": [1, 1, 1],
+            "norm_num_groups": 8,
+        },
+        "noise_scheduler": dict(maisi.PUBLISHED["noise_scheduler"]),
+    }
+    small = {
+        "num_channels": [32, 32],
+        "attention_levels": [False, False],
+        "num_head_channels": [0, 0],
+        "num_res_blocks": 1,
+    }
+    for name in ("diffusion_unet_def", "controlnet_def"):
+        config[name] = {**maisi.PUBLISHED[name], **small}
+    config["controlnet_def"]["conditioning_embedding_num_channels"] = [8, 8, 8]
+    folder = tmp_path / "maisi"
+    folder.mkdir()
+    (folder / maisi.CONFIG_NAME).write_text(json.dumps(config), "utf-8")
+    for name, key in zip(maisi.FILES, maisi.WEIGHT_KEYS[2:] + maisi.WEIGHT_KEYS[:2], strict=True):
+        weights = maisi.build_network(name, config[name], cuda=False).state_dict()
+        document = {key: weights, "scale_factor": torch.tensor(1.0)}
+        torch.save(document, folder / maisi.FILES[name])
+    monkeypatch.setattr(maisi, "SIZES_XY", (32,))
+    monkeypatch.setattr(maisi, "SIZES_Z", (32,))
+    monkeypatch.setattr(maisi, "SPACING_XY_MM", (0.5, 20.0))
+    monkeypatch.setattr(maisi, "SPACING_Z_MM", (0.5, 20.0))
+    monkeypatch.setattr(maisi, "STEPS", 2)
+    monkeypatch.setitem(generate.PRESETS, "maisi", ((32, 32, 32), 12.0))
+    return folder
+
+
+def test_maisi_makes_a_ct_of_a_drawn_subject(xraysynth, a_maisi, tmp_path):
+    output = tmp_path / "subjects"
+    words = ("generate", "--output", output, "--backend", "maisi", "--preset", "maisi")
+    outcome = xraysynth(*words, "--model", a_maisi)
+    assert (outcome.code, outcome.err) == (0, "")
+    volume = read_volume(output / "subject-0000" / "ct.nii.gz")
+    labels, _ = read_labels(output / "subject-0000" / "labels.nii.gz")
+    assert (volume.values_hu[labels == Label.AIR] == -1000).all()
+    assert set(Bone) < set(np.unique(labels)) and not np.isin(labels, (20, 21)).any()
+    provenance = json.loads((output / "subject-0000" / "provenance.json").read_text("utf-8"))
+    assert 0 <= provenance["config"]["quality"]["bone_dice"] <= 1
+
+
+def test_what_maisi_does_not_make(xraysynth, failed, a_maisi, tmp_path):
+    start = ("generate", "--output", tmp_path / "x", "--backend", "maisi")
+    failed(xraysynth(*start), 2, "--model, the folder with MAISI's files")
+    words = (*start, "--model", a_maisi)
+    failed(xraysynth(*words, "--preset", "full"), 2, "use --preset maisi")
+    knobs = tmp_path / "knobs.json"
+    knobs.write_text('{"implants": ["si-screws"]}', "utf-8")
+    failed(xraysynth(*words, "--preset", "maisi", "--parameters", knobs), 2, "neither implants")
+    failed(xraysynth(*start, "--model", tmp_path, "--preset", "maisi"), 1, "holds no MAISI")
