@@ -211,8 +211,8 @@ def a_maisi(tmp_path, monkeypatch):
     }
     small = {
         "num_channels": [32, 32],
-        "attention_levels": [False, False],
-        "num_head_channels": [0, 0],
+        "attention_levels": [False, True],
+        "num_head_channels": [0, 32],
         "num_res_blocks": 1,
     }
     for name in ("diffusion_unet_def", "controlnet_def"):
@@ -229,7 +229,6 @@ def a_maisi(tmp_path, monkeypatch):
     monkeypatch.setattr(maisi, "SIZES_Z", (32,))
     monkeypatch.setattr(maisi, "SPACING_XY_MM", (0.5, 20.0))
     monkeypatch.setattr(maisi, "SPACING_Z_MM", (0.5, 20.0))
-    monkeypatch.setattr(maisi, "STEPS", 2)
     monkeypatch.setitem(generate.PRESETS, "maisi", ((32, 32, 32), 12.0))
     return folder
 

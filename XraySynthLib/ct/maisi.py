@@ -344,7 +344,7 @@ def build_network(name: str, settings: Mapping[str, Any], cuda: bool) -> nn.Modu
             settings.update(norm_float16=False, num_splits=1)
     try:
         return CLASSES[name](**settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise UnreadableFileError(f"MAISI's {name} cannot be built: {error}") from error
 
 
