@@ -12,9 +12,13 @@ import time
 import numpy as np
 import pytest
 
+from XraySynthLib.anatomy.hips import HipPose
+from XraySynthLib.anatomy.subject import sample_subject
 from XraySynthLib.data.formats import read_landmarks, read_volume
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
+from XraySynthLib.errors import UsageError
 from XraySynthLib.workflows import generate
+from XraySynthLib.workflows.conditions import sampled_condition
 
 TINY = ((32, 32, 32), 10.0)
 
@@ -282,3 +286,12 @@ def test_parameters_that_are_not_there_or_not_free(xraysynth, failed, tmp_path):
     failed(xraysynth(*words, tmp_path / "none.json"), 2, "none.json cannot be read: No such file")
     path = a_knob_file(tmp_path, {"shape_scores": [1.0]})
     failed(xraysynth(*words, path, "--people", "held-out"), 2, "leave out shape_scores")
+
+
+def test_parameters_that_do_not_suit_one_subject():
+    """How far a femur may turn depends on the tilt, which is drawn: -4.9 degrees are too few."""
+    left = HipPose(flexion_deg=-3, abduction_deg=-15, internal_rotation_deg=-18)
+    hips = {"left_hip": left, "right_hip": HipPose(abduction_deg=10)}
+    assert sample_subject((0, 0), **hips).parameters.left_hip == left
+    with pytest.raises(UsageError, match="do not suit subject 10: left_hip puts the femur"):
+        sampled_condition((0, 10), False, TINY, hips)

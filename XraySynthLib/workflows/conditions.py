@@ -65,10 +65,16 @@ def sampled_condition(
         held_out: Whether it has the bones of held-out person `index`.
         grid: Shape (K, J, I) and spacing, mm.
         knobs: What is set instead of drawn, see `read_knobs`.
+
+    Raises:
+        UsageError: If the knobs do not go with what this subject draws.
     """
     model = load_shape_model()
     person = model.held_out[seed[1]] if held_out else None
-    subject = sample_subject(seed, person, **knobs)
+    try:
+        subject = sample_subject(seed, person, **knobs)
+    except ValueError as error:  # with what this one draws, the knobs may be impossible
+        raise UsageError(f"--parameters do not suit subject {seed[1]}: {error}") from error
     volume = render_ct(subject, *grid)
     return Condition(
         volume,
@@ -101,7 +107,8 @@ def labelled_condition(
     """
     sha256 = sha256_of(path)
     given, fit = _fitted_map(path, sha256)
-    subject, origin_ras_mm = subject_on(fit, seed, knobs)
+    with meaning(path):
+        subject, origin_ras_mm = subject_on(fit, seed, knobs)
     drawn_grid = subject.grid(*grid)
     there = given.on_grid(
         replace(drawn_grid, center_ras_mm=drawn_grid.center_ras_mm + origin_ras_mm)
