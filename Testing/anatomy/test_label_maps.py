@@ -97,23 +97,22 @@ def test_the_same_grid_changes_nothing():
     np.testing.assert_array_equal(there.labels[soft], labels[soft])
 
 
-def a_plate(thick_mm):
-    """A map of 0.6 mm with a plate of hip bone, and a row of the same plates of muscle."""
-    spacing_mm = 0.6
-    labels = np.zeros((80, 60, 80), np.int32)
-    n = round(thick_mm / spacing_mm)
-    labels[10:70, 20 : 20 + n, 10:70] = 77
-    labels[10:70, 40 : 40 + n, 10:70] = 80
-    matrix = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
-    return labels, matrix, Grid((20, 14, 20), 2.4, np.array([-24.0, -17.7, 24.0]))
-
-
 def test_a_thin_plate_of_hip_bone_stays_closed():
-    labels, matrix, grid = a_plate(1.2)
-    there = tissue_map(labels, matrix).on_grid(grid).labels
-    bone = (there == Label.LEFT_HEMIPELVIS).any(axis=1)
-    assert bone[5:15, 5:15].all()
-    assert (there == Label.LEFT_HEMIPELVIS).sum(axis=1).max() == 1
+    """Two thirds of a voxel thick, one third in one voxel amid it."""
+    plate = np.zeros((60, 60, 60), bool)
+    plate[6:54, 18:20, 6:54] = True
+    plate[30:33, 19, 30:33] = False
+    matrix = np.diag([-0.6, -0.6, 0.6, 1.0])
+    grid = Grid((20, 20, 20), 1.8, np.array([-17.7, -17.7, 17.7]))
+    hip, muscle = (
+        tissue_map(np.where(plate, label, 77 * (np.indices(plate.shape)[1] == 59)), matrix)
+        .on_grid(grid)
+        .labels[:, 6]
+        == tissue
+        for label, tissue in ((77, Label.LEFT_HEMIPELVIS), (80, Label.MUSCLE))
+    )
+    assert hip[2:18, 2:18].all()
+    assert muscle.sum() == 16 * 16 - 1 and not muscle[10, 10]
 
 
 def test_what_lies_beyond_the_map_is_known():
