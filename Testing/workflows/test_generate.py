@@ -12,9 +12,13 @@ import time
 import numpy as np
 import pytest
 
+from XraySynthLib.anatomy.hips import HipPose
+from XraySynthLib.anatomy.subject import sample_subject
 from XraySynthLib.data.formats import read_landmarks, read_volume
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
+from XraySynthLib.errors import UsageError
 from XraySynthLib.workflows import generate
+from XraySynthLib.workflows.conditions import sampled_condition
 
 TINY = ((32, 32, 32), 10.0)
 
@@ -237,3 +241,59 @@ def test_a_config_file_with_a_value_of_another_type(xraysynth, failed, tmp_path,
 )
 def test_wrong_options(xraysynth, failed, tmp_path, words):
     failed(xraysynth("generate", "--output", tmp_path, *words), 2, words[0])
+
+
+def a_knob_file(folder, text):
+    path = folder / "knobs.json"
+    path.write_text(text if isinstance(text, str) else json.dumps(text), "utf-8")
+    return path
+
+
+def test_given_parameters_are_taken_and_belong_to_the_subject(xraysynth, failed, tmp_path):
+    output, hip = tmp_path / "subjects", {"flexion_deg": 20, "abduction_deg": 5}
+    path = a_knob_file(tmp_path, {"age_years": 75, "left_hip": hip, "implants": ["si-screws"]})
+    words = ("generate", "--output", output, "--parameters", path)
+    assert xraysynth(*words).code == 0
+    found = json.loads((output / "subject-0000" / "provenance.json").read_text("utf-8"))
+    parameters = found["config"]["parameters"]
+    assert parameters["age_years"] == 75 and parameters["implants"] == ["si-screws"]
+    assert parameters["left_hip"] == {**hip, "internal_rotation_deg": 0}
+    kept = files_of(output / "subject-0000")
+    assert xraysynth(*words).code == 0 and files_of(output / "subject-0000") == kept
+    path.write_text('{"age_years": 30}', "utf-8")
+    failed(xraysynth(*words), 2, "other options")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ({"age": 75}, "no knob 'age'"),
+        ({"age_years": "old"}, "age_years must be a number"),
+        ({"fat_mm": float("nan")}, "fat_mm must lie in"),
+        ({"left_hip": {"flexion": 3}}, "'flexion'"),
+        ({"left_hip": {"flexion_deg": 90}}, "left_hip.flexion_deg must lie in"),
+        ({"anterior_tilt_deg": 30, "lordosis_deg": 0}, "lean out of the body"),
+        ([1], "JSON object"),
+        ("{", "knobs.json"),
+    ],
+)
+def test_parameters_that_cannot_be(xraysynth, failed, tmp_path, text, words):
+    path = a_knob_file(tmp_path, text)
+    failed(xraysynth("generate", "--output", tmp_path / "x", "--parameters", path), 2, words)
+    assert not (tmp_path / "x").exists()
+
+
+def test_parameters_that_are_not_there_or_not_free(xraysynth, failed, tmp_path):
+    words = ("generate", "--output", tmp_path / "x", "--parameters")
+    failed(xraysynth(*words, tmp_path / "none.json"), 2, "none.json cannot be read: No such file")
+    path = a_knob_file(tmp_path, {"shape_scores": [1.0]})
+    failed(xraysynth(*words, path, "--people", "held-out"), 2, "leave out shape_scores")
+
+
+def test_parameters_that_do_not_suit_one_subject():
+    """How far a femur may turn depends on the tilt, which is drawn: -4.9 degrees are too few."""
+    left = HipPose(flexion_deg=-3, abduction_deg=-15, internal_rotation_deg=-18)
+    hips = {"left_hip": left, "right_hip": HipPose(abduction_deg=10)}
+    assert sample_subject((0, 0), **hips).parameters.left_hip == left
+    with pytest.raises(UsageError, match="do not suit subject 10: left_hip puts the femur"):
+        sampled_condition((0, 10), False, TINY, hips)

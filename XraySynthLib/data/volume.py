@@ -44,7 +44,7 @@ class Volume:
             count = int(values.size - np.isfinite(values).sum())
             raise ValueError(f"The volume holds {count} values that are NaN or infinite.")
         matrix = checked_affine(self.ras_from_ijk, "ras_from_ijk")
-        _check_grid(matrix)
+        check_grid(matrix)
         object.__setattr__(self, "values_hu", _read_only_view(values))
         object.__setattr__(self, "ras_from_ijk", matrix)
         if self.labels is not None:
@@ -108,7 +108,12 @@ def _read_only_view(array: NDArray) -> NDArray:
     return view
 
 
-def _check_grid(ras_from_ijk: NDArray) -> None:
+def check_grid(ras_from_ijk: NDArray) -> None:
+    """Refuse a grid that no CT has.
+
+    Raises:
+        ValueError: If the spacing is absurd or the axes are sheared.
+    """
     spacing = np.linalg.norm(ras_from_ijk[:3, :3], axis=0)
     if (spacing < MIN_SPACING_MM).any() or (spacing > MAX_SPACING_MM).any():
         raise ValueError(

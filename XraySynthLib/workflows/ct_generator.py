@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from XraySynthLib.data import Volume
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError
+from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
 
 if TYPE_CHECKING:
+    from XraySynthLib.ct.maisi import Maisi
     from XraySynthLib.ct.model import Generator, GeneratorConfig
     from XraySynthLib.ct.quality import Quality
     from XraySynthLib.workflows.conditions import Condition
@@ -60,6 +61,66 @@ def ready_generator(model: Path | None, device: str) -> "Generator":
 
     torch.set_num_threads(usable_cpus())
     return load_generator(folder, device_of(device))
+
+
+def check_maisi(folder: Path, shape: tuple[int, int, int], spacing_mm: float) -> None:
+    """See that MAISI's files are there and that it makes such volumes; weights are not read.
+
+    Raises:
+        UsageError: If it makes no such volumes.
+        UnreadableFileError: If a file is not there.
+        MissingDependencyError: If a package that it needs is not installed.
+    """
+    _need_packages()
+    from XraySynthLib.ct.maisi import check_maisi_grid, read_maisi_config
+
+    try:
+        check_maisi_grid(shape, spacing_mm)
+    except ValueError as error:
+        raise UsageError(f"{error}; use --preset maisi.") from error
+    read_maisi_config(folder)
+
+
+def ready_maisi(folder: Path, device: str) -> "Maisi":
+    """MAISI, loaded.
+
+    Raises:
+        XraySynthError: If it cannot be used, or the device is not there.
+    """
+    _need_packages()
+    import torch
+
+    from XraySynthLib.ct.maisi import load_maisi
+    from XraySynthLib.training.precision import device_of
+    from XraySynthLib.workflows.workers import usable_cpus
+
+    torch.set_num_threads(usable_cpus())
+    return load_maisi(folder, device_of(device))
+
+
+def maisi_volume(
+    maisi: "Maisi", condition: "Condition", seed: tuple[int, ...]
+) -> tuple[Volume, "Quality"]:
+    """A CT of a condition by MAISI, with the condition's labels, and its quality record.
+
+    Nothing is known of MAISI's training: agreement with bone and HU are recorded, not judged.
+
+    Raises:
+        UsageError: If the labels hold what MAISI does not make.
+    """
+    from XraySynthLib.ct.quality import quality_of
+    from XraySynthLib.ct.tissues import kinds_of
+
+    labels = condition.rendered.labels
+    assert labels is not None
+    spacing_mm = float(condition.rendered.spacing_mm.mean())
+    noise_seed = int(np.random.default_rng(seed).integers(2**62))
+    try:
+        values_hu = maisi.generate(labels, spacing_mm, noise_seed)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+    quality = quality_of(values_hu, kinds_of(labels), spacing_mm, {}, 0.0)
+    return Volume(values_hu, condition.rendered.ras_from_ijk, labels), quality
 
 
 def generated_volume(

@@ -2,8 +2,9 @@
 
 import errno
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,8 +21,10 @@ from XraySynthLib.workflows.whole_folders import remove_if_unused, whole_folder
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
 if TYPE_CHECKING:
-    from XraySynthLib.ct.model import Generator
+    from XraySynthLib.ct.quality import Quality
     from XraySynthLib.workflows.conditions import Condition
+
+    Draw = Callable[[Condition, tuple[int, ...]], tuple[Volume, Quality]]
 
 PRESETS = {
     "coarse": ((96, 96, 96), 10 / 3),
@@ -29,6 +32,7 @@ PRESETS = {
     "full": ((256, 256, 256), 1.25),
     "wide": ((240, 128, 176), 2.5),
     "wide-full": ((480, 256, 352), 1.25),
+    "maisi": ((256, 256, 256), 1.5),
 }
 """Voxels (K, J, I) and their edge, mm: 320 mm about the pelvis; wide, 440 x 320 x 600 mm."""
 MAX_COUNT = 100_000
@@ -56,21 +60,28 @@ class GenerateConfig(DeviceConfig):
         output: Folder to write to.
         count: How many subjects.
         backend: How CTs are made. rendered: from the shape model, without a network. diffusion:
-            by a trained generator, on the label maps of the same subjects.
+            by a trained generator, on the label maps of the same subjects. maisi: likewise, by
+            NVIDIA's MAISI-v2, whose files you have; with --preset maisi, without implants.
         preset: compact: 128 voxels of 2.5 mm along each axis. coarse: 96 of 3.33 mm. full: 256 of
             1.25 mm. wide and wide-full: the voxels of compact and full over 440 x 320 x 600 mm,
-            for tilted and lateral views.
+            for tilted and lateral views. maisi: 256 of 1.5 mm, the smallest that MAISI makes.
         people: sampled: people who never were. held-out: the six people who shaped none of these,
             with their own bones, to test on; all else about them is drawn.
-        model: Folder of the generator; by default the one that comes with XraySynth.
+        labels: Label map of your own to make CTs of, with a generator; what it leaves open is
+            drawn. NIfTI, NRRD or MHA, ids of XraySynth, DeepFluoro, TotalSegmentator or MAISI.
+        parameters: JSON file of what is set instead of drawn, the same in all subjects, as
+            {"age_years": 75, "left_hip": {"flexion_deg": 20}}: fields of SubjectParameters.
+        model: Folder of the generator, by default the one that comes with XraySynth; or of MAISI.
         workers: Processes; 0 for one a processor, and for one in all with a generator.
     """
 
     output: Path
     count: int = 1
-    backend: Literal["rendered", "diffusion"] = "rendered"
-    preset: Literal["coarse", "compact", "full", "wide", "wide-full"] = "compact"
+    backend: Literal["rendered", "diffusion", "maisi"] = "rendered"
+    preset: Literal["coarse", "compact", "full", "wide", "wide-full", "maisi"] = "compact"
     people: Literal["sampled", "held-out"] = "sampled"
+    labels: Path | None = None
+    parameters: Path | None = None
     model: Path | None = None
     workers: int = 0
 
@@ -95,12 +106,57 @@ def check_inputs(config: GenerateConfig) -> None:
         raise UsageError(f"--workers must be 0 or more, got {config.workers}.")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; name a folder.")
+    knobs = _knobs(config)
+    if config.people == "held-out" and (own := {"shape_scores", "local_variation"} & set(knobs)):
+        raise UsageError(
+            f"--people held-out have their own bones; leave out {' and '.join(sorted(own))}."
+        )
+    if config.labels is not None:
+        _check_labels(config, knobs)
     if config.backend == "rendered" and config.model is not None:
-        raise UsageError("--model needs --backend diffusion.")
+        raise UsageError("--model needs --backend diffusion or maisi.")
     if config.backend == "diffusion":
         _check_generator(config)
+    if config.backend == "maisi":
+        _check_maisi(config, knobs)
     for index in range(config.count):
         _digests(config, index)
+
+
+def _knobs(config: GenerateConfig) -> dict[str, Any]:
+    """What is set instead of drawn; MAISI makes neither implants nor tables."""
+    defaults = {"implants": (), "table": False} if config.backend == "maisi" else {}
+    if config.parameters is None:
+        return defaults
+    from XraySynthLib.workflows.conditions import read_knobs
+
+    return defaults | read_knobs(config.parameters)
+
+
+def _check_labels(config: GenerateConfig, knobs: Mapping[str, Any]) -> None:
+    from XraySynthLib.anatomy.fitted import BONE_KNOBS
+    from XraySynthLib.data.formats.problems import check_file
+
+    assert config.labels is not None
+    check_file(config.labels)
+    if config.backend == "rendered":
+        raise UsageError(
+            "--labels needs --backend diffusion or maisi: without a network no CT follows it."
+        )
+    if config.people == "held-out":
+        raise UsageError("--labels has bones of its own; leave out --people held-out.")
+    if own := {knob for knob in BONE_KNOBS & set(knobs) if knobs[knob] != ()}:
+        raise UsageError(f"--labels decides on {', '.join(sorted(own))}; leave them out.")
+
+
+def _check_maisi(config: GenerateConfig, knobs: Mapping[str, Any]) -> None:
+    from XraySynthLib.workflows.ct_generator import check_maisi
+
+    if config.model is None:
+        raise UsageError("--backend maisi needs --model, the folder with MAISI's files.")
+    if knobs["implants"] or knobs["table"]:
+        raise UsageError("MAISI makes neither implants nor tables; leave them out of --parameters.")
+    check_maisi(config.model, *PRESETS[config.preset])
 
 
 def _check_generator(config: GenerateConfig) -> None:
@@ -178,7 +234,7 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
     try:
         provenance = json.loads((folder / PROVENANCE_NAME).read_text("utf-8"))
         options = provenance["config"]
-        found = provenance["seed"], options["backend"], options["preset"]
+        found = {"seed": provenance["seed"], **{name: options[name] for name in _OWN_OPTIONS}}
         digests = {name: str(provenance["sha256"][name]) for name in FILE_NAMES}
         version = provenance["code_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -186,7 +242,7 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
             f"{folder} is there but is no whole subject of this program; remove it, or name "
             "another --output."
         ) from error
-    if found != ([config.seed, index], config.backend, config.preset):
+    if found != {"seed": [config.seed, index], **_own_options(config)}:
         raise UsageError(f"{folder} was made with other options; name another --output.")
     if version != __version__:
         raise UsageError(
@@ -194,6 +250,22 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
             "other people; name another --output."
         )
     return digests
+
+
+_OWN_OPTIONS = ("backend", "preset", "given", "labels")
+
+
+def _own_options(config: GenerateConfig) -> dict[str, Any]:
+    """What tells one run's subjects from another's, as provenance.json has it."""
+    given = config.parameters and json.loads(config.parameters.read_text("utf-8"))
+    labels = config.labels and _digest_of(config.labels, config.labels.stat().st_mtime_ns)
+    return {"backend": config.backend, "preset": config.preset, "given": given, "labels": labels}
+
+
+@lru_cache(1)
+def _digest_of(path: Path, changed_ns: int) -> str:
+    """SHA-256 of a file that has not changed since."""
+    return sha256_of(path)
 
 
 def _refusal(config: GenerateConfig, index: int) -> Path:
@@ -207,16 +279,14 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
     Raises:
         XraySynthError: If it cannot be written.
     """
-    from XraySynthLib.workflows.conditions import sampled_condition
-
-    condition = sampled_condition((config.seed, index), config.people == "held-out", grid)
+    condition = _condition(config, grid, index)
     volume: Volume | None = condition.rendered
     record: dict[str, Any] = {}
     people = condition.people
-    if config.backend == "diffusion":
-        generator = _generator(config.model, config.device)
-        volume, record = _generated(generator, condition, (config.seed, index))
-        people = tuple(sorted({*people, *generator.config.people}))
+    if config.backend != "rendered":
+        draw, behind = _generator(config.backend, config.model, config.device)
+        volume, record = _generated(draw, condition, (config.seed, index))
+        people = tuple(sorted({*people, *behind}))
     refusal = _refusal(config, index)
     try:
         if volume is None:
@@ -233,15 +303,24 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
         ) from error
 
 
+def _condition(
+    config: GenerateConfig, grid: tuple[tuple[int, int, int], float], index: int
+) -> "Condition":
+    from XraySynthLib.workflows.conditions import labelled_condition, sampled_condition
+
+    seed, knobs = (config.seed, index), _knobs(config)
+    if config.labels is not None:
+        return labelled_condition(config.labels, seed, grid, knobs)
+    return sampled_condition(seed, config.people == "held-out", grid, knobs)
+
+
 def _generated(
-    generator: "Generator", condition: "Condition", seed: tuple[int, int]
+    draw: "Draw", condition: "Condition", seed: tuple[int, int]
 ) -> tuple[Volume | None, dict[str, Any]]:
     """A CT of a condition that passes its quality check, and the record; None if none does."""
-    from XraySynthLib.workflows.ct_generator import generated_volume
-
     refused = []
     for attempt in range(TRIES):
-        volume, quality = generated_volume(generator, condition, (*seed, attempt))
+        volume, quality = draw(condition, (*seed, attempt))
         record = {"attempt": attempt, "quality": quality.to_dict()}
         if not quality.complaints:
             return volume, {**record, "refused": refused}
@@ -250,10 +329,15 @@ def _generated(
 
 
 @lru_cache(1)
-def _generator(model: Path | None, device: str) -> "Generator":
-    from XraySynthLib.workflows.ct_generator import ready_generator
+def _generator(backend: str, model: Path | None, device: str) -> tuple["Draw", tuple[str, ...]]:
+    """What draws a CT of a condition by a seed, and everybody whom its networks have seen."""
+    from XraySynthLib.workflows import ct_generator
 
-    return ready_generator(model, device)
+    if backend == "maisi":
+        assert model is not None
+        return partial(ct_generator.maisi_volume, ct_generator.ready_maisi(model, device)), ()
+    generator = ct_generator.ready_generator(model, device)
+    return partial(ct_generator.generated_volume, generator), generator.config.people
 
 
 def _write(
@@ -274,9 +358,9 @@ def _write(
         seed=(config.seed, index),
         config={
             DERIVED_FROM: list(people),
-            "backend": config.backend,
-            "preset": config.preset,
+            **_own_options(config),
             "parameters": dict(condition.known),
+            "condition": dict(condition.origin),
             **record,
         },
     )
