@@ -47,8 +47,10 @@ train() {
 train --images "$coarse" --output run-128 --side-px 128
 train --images "$fine" --output run --side-px 192 --start run-128/model --learning-rate 1e-3
 
-# The six people held out, finer, with another C-arm and spectra that no training image has.
+# The six people held out, finer, with another C-arm, and spectra, scatter, dose and blur that no
+# training image has.
 $run generate --output people-held-out --count "$(part 6)" --people held-out --preset wide-full --seed 104
 $run export --subjects people-held-out --output set-held-out --views "$(part 48)" --seed 105 \
     --format coco --split 0 0 1 --no-masks --shape-px 768 768 --pixel-spacing-mm 0.39 0.39 \
-    --source-to-detector-mm 1200 --source-to-isocenter-mm 650 850 --kvp 60 120
+    --source-to-detector-mm 1200 --source-to-isocenter-mm 650 850 --kvp 60 120 \
+    --scatter 0.22 0.35 --photons-per-mm2 1e4 2.9e4 --blur-mm 0.42 0.7

@@ -56,6 +56,9 @@ RANGE_OPTIONS = (
     "isocenter_offset_mm",
     "source_to_isocenter_mm",
     "kvp",
+    "scatter",
+    "photons_per_mm2",
+    "blur_mm",
     "collimated_share",
 )
 DEFAULT_SHAPE_PX = (512, 512)
@@ -87,6 +90,9 @@ class ExportConfig(VerbConfig):
         aim_offset_mm: The point aimed at, from the landmarks' middle: right, anterior, superior.
         source_to_isocenter_mm: Range of the distance from the source to the isocentre instead.
         kvp: Tube voltages instead, each as likely.
+        scatter: Range of the strength of scatter instead.
+        photons_per_mm2: Range of the dose instead: photons on a square millimetre of the open beam.
+        blur_mm: Range of the detector's blur instead.
         collimated_share: Share of images with a collimated field instead.
         source_to_detector_mm: Distance from the source to the detector.
         shape_px: Rows, columns; by default 512 x 512, for synthex 360 x 360.
@@ -118,6 +124,9 @@ class ExportConfig(VerbConfig):
     aim_offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     source_to_isocenter_mm: Range | None = None
     kvp: tuple[int, ...] | None = None
+    scatter: Range | None = None
+    photons_per_mm2: Range | None = None
+    blur_mm: Range | None = None
     collimated_share: float | None = None
     source_to_detector_mm: float = 1020.0
     shape_px: tuple[int, int] | None = None

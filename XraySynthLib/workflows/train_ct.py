@@ -403,7 +403,11 @@ class _Trainer:
             tissue_hu=tissue_hu(self.volumes),
             least_agreement=least_agreement(self.volumes),
             people=tuple(self.people),
-            training=_options(self.config) | {"volumes": len(self.volumes)},
+            training={
+                **_options(self.config),
+                "data": [path.name for path in self.config.data],
+                "volumes": len(self.volumes),
+            },
         )
         networks = {
             "autoencoder": self._autoencoder(),

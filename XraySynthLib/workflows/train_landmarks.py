@@ -199,6 +199,8 @@ def run(config: TrainLandmarksConfig) -> Path:
     for step in tracked(steps, "train", left, config.progress, lambda _: config.batch_images):
         watch.note(step)
     watch.close()
+    if not (config.output / MODEL_FOLDER / "config.json").is_file():
+        look()  # it was removed, or written half
     return config.output / MODEL_FOLDER
 
 
@@ -224,7 +226,13 @@ def _look(
         network=network.config,
         calibration=calibration,
         people=tuple(people),
-        training={**_options(config), "images_seen": state.images, **scores.to_dict()},
+        training={
+            **_options(config),
+            "data": [path.name for path in config.data],
+            "start": config.start and config.start.name,
+            "images_seen": state.images,
+            **scores.to_dict(),
+        },
     )
     save_detector(detector, network, folder.path / MODEL_FOLDER)
     write_prediction_picture(
