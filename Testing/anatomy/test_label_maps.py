@@ -116,7 +116,7 @@ def test_a_thin_plate_of_hip_bone_stays_closed():
 
 
 def test_what_lies_beyond_the_map_is_known():
-    labels = np.full((10, 10, 10), 1, np.uint8)
+    labels = np.full((10, 10, 10), 77, np.uint8)
     matrix = GRID.ras_from_ijk
     there = tissue_map(labels, matrix).on_grid(GRID).labels
     assert (there[:10, :10, :10] == 1).all() and (there == OUTSIDE).sum() == 24**3 - 1000

@@ -41,9 +41,10 @@ def patched():
     sampled_condition = conditions.sampled_condition
 
     def once(*request):
-        if request not in rendered:
-            rendered[request] = sampled_condition(*request)
-        return rendered[request]
+        key = repr(request)  # it has a dictionary of knobs
+        if key not in rendered:
+            rendered[key] = sampled_condition(*request)
+        return rendered[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_ct, "PRESETS", {"compact": SIZES})
