@@ -204,6 +204,23 @@ class TestAgain:
         assert outcome.out.endswith(f" files; 1 damaged or missing, made again: {name}.\n")
         assert contents(tmp_path / "set") == contents(whole)
 
+    @pytest.mark.parametrize("name", ["train-000001.tar", "parts/000003.json"])
+    def test_a_lost_file_is_made_again(self, name, copied, whole, xraysynth):
+        subjects, folder = copied
+        (folder / name).unlink()
+        assert export(xraysynth, subjects, folder, "--workers", 1).code == 0
+        assert contents(folder) == contents(whole)
+
+    @pytest.mark.parametrize("words", [(), ("--verify",)])
+    def test_an_altered_plan_is_made_again(self, words, copied, whole, xraysynth):
+        subjects, folder = copied
+        path = folder / "set.json"
+        altered = path.read_text().replace('"seed": 3', '"seed": 4')
+        assert altered != path.read_text()
+        path.write_text(altered)
+        assert export(xraysynth, subjects, folder, "--workers", 1, *words).code == 0
+        assert contents(folder) == contents(whole)
+
     def test_verify_finds_nothing(self, whole, xraysynth, subjects):
         before = contents(whole)
         outcome = export(xraysynth, subjects, whole, "--verify")
@@ -365,8 +382,9 @@ class TestRefusals:
         assert json.loads(xraysynth("export", *words).out)["label_values"] == []
 
     def test_other_options(self, whole, xraysynth, subjects, failed):
-        failed(export(xraysynth, subjects, whole, "--seed", 4), 2, "other options")
-        failed(export(xraysynth, subjects, whole, "--views", 5), 2, "images per subject")
+        failed(export(xraysynth, subjects, whole, "--seed", 4), 2, "it differs in subjects, seed;")
+        failed(export(xraysynth, subjects, whole, "--kvp", 70), 2, "it differs in kvp;")
+        failed(export(xraysynth, subjects, whole, "--views", 5), 2, "in images per subject;")
         failed(export(xraysynth, subjects / "anna", whole), 2, "subjects")
 
     def test_a_folder_of_something_else(self, xraysynth, subjects, tmp_path, failed):

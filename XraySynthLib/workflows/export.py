@@ -162,14 +162,17 @@ def run(config: ExportConfig) -> Path | str:
     plan = plan_set(config)
     folder = config.output
     refuse_another_set(folder, plan, config.verify, config.progress)
-    if is_whole(folder) and not config.verify:
+    if not config.verify and is_whole(folder, plan.description):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         refuse_another_set(folder, plan, verify=False)  # another run may have begun one meanwhile
         remove_leftovers(folder)
         findings = look(folder, plan.description, config.verify, config.progress)
-        _complete(config, plan, findings)
+        try:
+            _complete(config, plan, findings)
+        finally:
+            remove_leftovers(folder)  # of workers that died, or were ended
     return str(findings) if config.verify else folder
 
 
@@ -304,7 +307,6 @@ def _make_parts(config: ExportConfig, plan: ExportPlan, missing: list[Part]) -> 
 
 def _clear(folder: Path, description: SetDescription) -> None:
     """Remove what only an unfinished set needs, the plan last."""
-    remove_leftovers(folder)  # of workers that died
     if not layout_module(description.layout).FRAGMENTS_STAY:
         for path in (folder / PARTS_FOLDER).iterdir():
             if path.suffix != ".json":
