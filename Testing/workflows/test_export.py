@@ -311,6 +311,21 @@ class TestAgain:
         failed(outcome, 1, "files of ben have changed")
         assert not (tmp_path / "set/set.json").exists()
 
+    def test_an_interrupt_leaves_no_temporary_file(
+        self, xraysynth, subjects, tmp_path, monkeypatch
+    ):
+        from XraySynthLib.workflows import export as workflow
+
+        def interrupted(folder, *words):
+            (folder / ".tmp-0123456789ab-train-000000.tar").write_bytes(b"half")
+            (folder / "parts/.tmp-0123456789ab").mkdir()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(workflow, "make_part", interrupted)
+        assert export(xraysynth, subjects, tmp_path / "set", "--workers", 1).code == 1
+        assert (tmp_path / "set/unfinished.json").exists()
+        assert not [*(tmp_path / "set").rglob(".tmp-*")]
+
     def test_killed_and_run_again(self, whole, subjects, tmp_path):
         words = [*map(str, ("--subjects", subjects, "--output", tmp_path / "set", *OPTIONS))]
         command = [sys.executable, "-m", "XraySynthLib", "export", *words, "--workers", "2"]
@@ -363,6 +378,12 @@ class TestRefusals:
             (("--shape-px", 40, 0), "shape_px"),
             (("--kvp", 91), "91 kVp"),
             (("--collimated-share", 2), "collimated_share"),
+            (("--detail", "nan"), "--detail must be 0 or more, got nan"),
+            (("--detail", -1), "--detail must be 0 or more, got -1"),
+            (("--aim-offset-mm", "nan", 0, 0), "--aim-offset-mm must be"),
+            (("--isocenter-offset-mm", 1e9, 1e9), "--isocenter-offset-mm must be at most 1000 mm"),
+            (("--source-to-isocenter-mm", 2000, 2100), "--source-to-isocenter-mm goes to 2100"),
+            (("--source-to-detector-mm", 100), "less than --source-to-detector-mm, 100"),
             (("--format", "coco", "--quantity", "transmission"), "coco"),
         ],
     )
@@ -373,6 +394,8 @@ class TestRefusals:
     def test_dry_run_writes_nothing(self, xraysynth, subjects, tmp_path):
         outcome = export(xraysynth, subjects, tmp_path / "set", "--dry-run")
         assert outcome.code == 0 and json.loads(outcome.out)["views"] == 4
+        said = "12 images in 6 parts; subjects: 1 train, 1 val, 1 test."
+        assert outcome.err == f"xraysynth: {said}\n"
         assert not (tmp_path / "set").exists()
 
     def test_an_empty_list_in_a_config_file(self, xraysynth, subjects, tmp_path):
@@ -446,6 +469,7 @@ class TestRefusals:
         refused('{"anna": "train", "ben": "val"}', "does not name carl")
         everybody = {"anna": "train", "ben": "val", "carl": "test"}
         refused(json.dumps({**everybody, "dora": "test"}), "names dora")
+        refused('{"anna": "train", "ben": "val", "carl": "test", "anna": "val"}', "anna twice")
         splits.write_text(json.dumps(everybody))
         words = ("--split-file", splits, "--split", 1, 1, 1)
         failed(export(xraysynth, subjects, tmp_path / "set", *words), 2, "not by both")

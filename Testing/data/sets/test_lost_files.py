@@ -43,7 +43,7 @@ def test_a_plan_that_was_altered(write_set):
     folder, _ = write_set("coco", options={"seed": 3})
     path = folder / "set.json"
     path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
-    with pytest.raises(UnreadableFileError, match="set.json: it is damaged"):
+    with pytest.raises(UnreadableFileError, match="it is damaged: its SHA-256"):
         open_set(folder)
 
 

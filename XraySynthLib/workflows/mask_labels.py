@@ -4,6 +4,7 @@
 the map's own.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data.pelvis import BONE_NAMES
 from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.workflows.config import Progress
+from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.subjects import SubjectFolder
 
 ALL_BONES = tuple(BONE_NAMES)
 BONE_LAYOUTS = ("deepfluoro", "synthex")
@@ -36,6 +40,21 @@ def checked_label_values(values: tuple[int, ...] | None, layout: str) -> tuple[i
             f"{_listed(others)} out of --label-values."
         )
     return values
+
+
+def check_label_maps(
+    subjects: Collection[SubjectFolder], wanted: tuple[int, ...], progress: Progress
+) -> None:
+    """Refuse label maps of which no masks can be made, before an image is made.
+
+    Raises:
+        UnreadableFileError: As `known_labels` says.
+    """
+    from XraySynthLib.data.formats import read_labels
+
+    maps = [subject.labels for subject in subjects if wanted and subject.labels is not None]
+    for path in tracked(maps, "labels", len(maps), progress) if maps else ():
+        known_labels(read_labels(path)[0], wanted, path)
 
 
 def known_labels(labels: NDArray, wanted: tuple[int, ...], path: Path | None) -> NDArray:
