@@ -69,7 +69,7 @@ def known_labels(labels: NDArray, wanted: tuple[int, ...], path: Path | None) ->
     Raises:
         UnreadableFileError: If whose ids the map has is unclear, or none of the labels is there.
     """
-    from XraySynthLib.anatomy import with_deepfluoro_ids
+    from XraySynthLib.anatomy.label_maps import with_deepfluoro_ids
 
     try:
         labels = with_deepfluoro_ids(labels)
