@@ -70,9 +70,11 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
     axes.plot(*points.T, "o", mfc="none", mec=LANDMARK_COLOR, ms=5, mew=1)
     if panel.found is not None:
         seen = seen & _draw_found(axes, panel.landmarks, panel.found, max(rows, columns))
+    middle = points[:, 0].mean() if len(points) else 0
     for number in np.flatnonzero(seen) if panel.named else ():
         name, (column, row) = panel.landmarks.names[number], panel.landmarks.points_px[number]
-        to_the_left = column > columns / 2  # so that the name stays in the image
+        # Away from the others, but in the image.
+        to_the_left = column > 0.8 * columns or 0.2 * columns < column < middle
         axes.annotate(
             name,
             (column, row),
