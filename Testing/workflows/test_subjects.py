@@ -44,6 +44,7 @@ class TestNames:
             "CON",
             "nul.txt",
             "com1 .x.y",
+            "lpt\u00b9",
             "\u9aa8" * 51,
         ],
     )

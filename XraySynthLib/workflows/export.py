@@ -160,25 +160,6 @@ def check_inputs(config: ExportConfig) -> None:
     say(_summary(plan.description), progress)
 
 
-def _say_what_is_unused(plan: ExportPlan, progress: Progress) -> None:
-    """Say which volumes are taken neither for a CT nor for labels, lest labels be missed."""
-    if unused := unused_volumes(plan.subjects.values()):
-        more = f" and {len(unused) - 1} more volumes" if len(unused) > 1 else ""
-        say(
-            f"{unused[0]}{more}: not used, being called neither ct nor labels.",
-            progress,
-        )
-
-
-def _summary(description: SetDescription) -> str:
-    """How large a set is."""
-    of_split = Counter(subject.split for subject in description.subjects)
-    return (
-        f"{description.n_images} images in {len(description.parts)} parts; subjects: "
-        f"{', '.join(f'{of_split[split]} {split}' for split in SPLITS)}."
-    )
-
-
 def run(config: ExportConfig) -> Path | str:
     """Make what is missing of the set; returns its folder, or what --verify found.
 
@@ -225,6 +206,22 @@ def _complete(config: ExportConfig, plan: ExportPlan, findings: Findings) -> Non
             files |= {name: sha256_of(folder / name) for name in REPORT_NAMES}
             replace(description, files=files).write(folder / SET_NAME)
     _clear(folder, description)
+
+
+def _say_what_is_unused(plan: ExportPlan, progress: Progress) -> None:
+    """Say which volumes are taken neither for a CT nor for labels, lest labels be missed."""
+    if unused := unused_volumes(plan.subjects.values()):
+        more = f" and {len(unused) - 1} more volumes" if len(unused) > 1 else ""
+        say(f"{unused[0]}{more}: not used, being called neither ct nor labels.", progress)
+
+
+def _summary(description: SetDescription) -> str:
+    """How large a set is."""
+    of_split = Counter(subject.split for subject in description.subjects)
+    return (
+        f"{description.n_images} images in {len(description.parts)} parts; subjects: "
+        f"{', '.join(f'{of_split[split]} {split}' for split in SPLITS)}."
+    )
 
 
 def plan_set(config: ExportConfig) -> ExportPlan:

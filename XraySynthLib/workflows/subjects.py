@@ -20,7 +20,7 @@ LANDMARK_SUFFIXES = (".mrk.json", ".fcsv")
 PROVENANCE_NAME = "provenance.json"
 CT_NAMES, LABEL_NAMES = ("ct", "image", "volume"), ("labels", "label", "seg", "segmentation")
 NAME_PATTERN = r"\w([\w .+-]{0,62}[\w+-])?"
-DEVICE_PATTERN = r"(con|prn|aux|nul|(com|lpt)\d) *(\..*)?"
+DEVICE_PATTERN = r"(con|prn|aux|nul|(com|lpt)[\d\u00b9\u00b2\u00b3]) *(\..*)?"
 """What Windows takes for a device, whatever follows the dot."""
 MAX_NAME_BYTES = 150
 """In UTF-8, of the 255 of a file's name."""

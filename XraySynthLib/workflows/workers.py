@@ -206,8 +206,8 @@ def _on_dask(
             ) from error
         except (CancelledError, CommClosedError) as error:
             raise XraySynthError(
-                f"The Dask scheduler at {scheduler} ended; with one that runs, the same command "
-                "goes on."
+                f"The Dask scheduler at {scheduler} ended, or dropped the work; with one that "
+                "runs, the same command goes on."
             ) from error
         finally:
             with suppress(CancelledError, CommClosedError, RuntimeError):  # of one that is gone
