@@ -154,7 +154,7 @@ def check_inputs(config: ExportConfig) -> None:
     plan = plan_set(config)
     refuse_another_set(config.output, plan, verify=False)
     progress: Progress = "auto" if config.progress == "auto" else "none"  # no lines before JSON
-    if not is_whole(config.output, plan.description):
+    if not is_whole(config.output, plan.description, progress):
         check_label_maps(plan.subjects.values(), plan.recipe.label_values, progress)
     _say_what_is_unused(plan, progress)
     say(_summary(plan.description), progress)
@@ -171,7 +171,7 @@ def run(config: ExportConfig) -> Path | str:
     _say_what_is_unused(plan, config.progress)
     folder = config.output
     refuse_another_set(folder, plan, config.verify, config.progress)
-    if not config.verify and is_whole(folder, plan.description):
+    if not config.verify and is_whole(folder, plan.description, config.progress):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):

@@ -212,11 +212,11 @@ def refuse_mixed_subjects(folder: Path, description: SetDescription, progress: P
             )
 
 
-def is_whole(folder: Path, description: SetDescription) -> bool:
+def is_whole(folder: Path, description: SetDescription, progress: Progress) -> bool:
     """Whether a set was finished and every file of it is there; bytes are not compared."""
     if not (folder / SET_NAME).exists() or (folder / UNFINISHED_NAME).exists():
         return False
-    return look(folder, description, verify=False, progress="none").has_report
+    return look(folder, description, verify=False, progress=progress).has_report
 
 
 def look(folder: Path, description: SetDescription, verify: bool, progress: Progress) -> Findings:
@@ -236,7 +236,7 @@ def look(folder: Path, description: SetDescription, verify: bool, progress: Prog
     parts = description.parts
     fragments_are_gone = was_finished and not layout_module(description.layout).FRAGMENTS_STAY
     had_fragments = False
-    for part in tracked(parts, "verify", len(parts), progress) if verify else parts:
+    for part in tracked(parts, "verify" if verify else "look", len(parts), progress):
         had_fragments |= _look_at_part(
             folder, part, was_finished, fragments_are_gone, damaged_of, findings
         )
@@ -302,8 +302,8 @@ def _files_of_set(folder: Path) -> Mapping[str, str] | None:
 def _names_in(folder: Path) -> set[str]:
     """Every file of a folder, relative to it: listing is far quicker than asking for each."""
     return {
-        (Path(place) / name).relative_to(folder).as_posix()
-        for place, _, names in os.walk(folder)
+        f"{Path(place).relative_to(folder).as_posix()}/{name}".removeprefix("./")
+        for place, _, names in os.walk(folder, followlinks=True)
         for name in names
     }
 
