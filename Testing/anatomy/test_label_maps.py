@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from XraySynthLib.anatomy.grids import Grid
-from XraySynthLib.anatomy.label_maps import BODY, OUTSIDE, tissue_map, tissue_table
+from XraySynthLib.anatomy.label_maps import (
+    BODY,
+    OUTSIDE,
+    tissue_map,
+    tissue_table,
+    with_deepfluoro_ids,
+)
 from XraySynthLib.anatomy.parts import LABEL_IDS
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.geometry.transforms import rotation
@@ -41,6 +47,23 @@ def test_every_id_is_listed_and_bones_agree_with_the_fit(maker, n_ids):
 )
 def test_literal_entries(maker, label, name, tissue):
     assert tissue_table(maker)[label] == (name, tissue)
+
+
+@pytest.mark.parametrize(
+    ("made", "understood"),
+    [
+        # TotalSegmentator: spleen, sacrum, S1, L5, C1, heart, femurs, hips.
+        ([0, 1, 25, 26, 27, 50, 51, 75, 76, 77, 78], [0, 0, 4, 4, 3, 3, 51, 5, 6, 1, 2]),
+        # MAISI: liver, L5, C1, trachea, femurs, hips, sacrum, S1, body.
+        ([0, 1, 33, 56, 57, 93, 94, 95, 96, 97, 127, 200], [0, 0, 3, 3, 57, 5, 6, 1, 2, 4, 4, 200]),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 21], [0, 1, 2, 3, 4, 5, 6, 7, 21]),
+    ],
+    ids=["totalsegmentator", "maisi", "deepfluoro"],
+)
+def test_bones_get_the_ids_of_deepfluoro(made, understood):
+    labels = np.array(made, np.uint8).reshape(1, 1, -1)
+    renumbered = with_deepfluoro_ids(labels)
+    assert renumbered.tolist() == [[understood]] and renumbered.dtype == labels.dtype
 
 
 # Each id fills a box of its own about a place in the patient: left front low, say.

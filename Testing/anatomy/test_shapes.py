@@ -10,7 +10,6 @@ from XraySynthLib.anatomy.parts import (
     LABEL_IDS,
     Bone,
     recognise_label_ids,
-    with_deepfluoro_ids,
 )
 from XraySynthLib.anatomy.voxels import inside_surface
 
@@ -120,20 +119,3 @@ def test_label_ids_are_recognised(model):
         recognise_label_ids(np.zeros((3, 3, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match="no hip bone"):
         recognise_label_ids(np.arange(2))  # a mask of anything
-
-
-@pytest.mark.parametrize(
-    ("made", "understood"),
-    [
-        # TotalSegmentator: spleen, sacrum, S1, L5, C1, heart, femurs, hips.
-        ([0, 1, 25, 26, 27, 50, 51, 75, 76, 77, 78], [0, 0, 4, 4, 3, 3, 51, 5, 6, 1, 2]),
-        # MAISI: liver, L5, C1, trachea, femurs, hips, sacrum, S1, body.
-        ([0, 1, 33, 56, 57, 93, 94, 95, 96, 97, 127, 200], [0, 0, 3, 3, 57, 5, 6, 1, 2, 4, 4, 200]),
-        ([0, 1, 2, 3, 4, 5, 6, 7, 21], [0, 1, 2, 3, 4, 5, 6, 7, 21]),
-    ],
-    ids=["totalsegmentator", "maisi", "deepfluoro"],
-)
-def test_bones_get_the_ids_of_deepfluoro(made, understood):
-    labels = np.array(made, np.uint8).reshape(1, 1, -1)
-    renumbered = with_deepfluoro_ids(labels)
-    assert renumbered.tolist() == [[understood]] and renumbered.dtype == labels.dtype

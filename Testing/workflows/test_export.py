@@ -204,6 +204,23 @@ class TestAgain:
         assert outcome.out.endswith(f" files; 1 damaged or missing, made again: {name}.\n")
         assert contents(tmp_path / "set") == contents(whole)
 
+    @pytest.mark.parametrize("name", ["train-000001.tar", "parts/000003.json"])
+    def test_a_lost_file_is_made_again(self, name, copied, whole, xraysynth):
+        subjects, folder = copied
+        (folder / name).unlink()
+        assert export(xraysynth, subjects, folder, "--workers", 1).code == 0
+        assert contents(folder) == contents(whole)
+
+    @pytest.mark.parametrize("words", [(), ("--verify",)])
+    def test_an_altered_plan_is_made_again(self, words, copied, whole, xraysynth):
+        subjects, folder = copied
+        path = folder / "set.json"
+        altered = path.read_text().replace('"seed": 3', '"seed": 4')
+        assert altered != path.read_text()
+        path.write_text(altered)
+        assert export(xraysynth, subjects, folder, "--workers", 1, *words).code == 0
+        assert contents(folder) == contents(whole)
+
     def test_verify_finds_nothing(self, whole, xraysynth, subjects):
         before = contents(whole)
         outcome = export(xraysynth, subjects, whole, "--verify")
@@ -294,6 +311,21 @@ class TestAgain:
         failed(outcome, 1, "files of ben have changed")
         assert not (tmp_path / "set/set.json").exists()
 
+    def test_an_interrupt_leaves_no_temporary_file(
+        self, xraysynth, subjects, tmp_path, monkeypatch
+    ):
+        from XraySynthLib.workflows import export as workflow
+
+        def interrupted(folder, *words):
+            (folder / ".tmp-0123456789ab-train-000000.tar").write_bytes(b"half")
+            (folder / "parts/.tmp-0123456789ab").mkdir()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(workflow, "make_part", interrupted)
+        assert export(xraysynth, subjects, tmp_path / "set", "--workers", 1).code == 1
+        assert (tmp_path / "set/unfinished.json").exists()
+        assert not [*(tmp_path / "set").rglob(".tmp-*")]
+
     def test_killed_and_run_again(self, whole, subjects, tmp_path):
         words = [*map(str, ("--subjects", subjects, "--output", tmp_path / "set", *OPTIONS))]
         command = [sys.executable, "-m", "XraySynthLib", "export", *words, "--workers", "2"]
@@ -346,6 +378,12 @@ class TestRefusals:
             (("--shape-px", 40, 0), "shape_px"),
             (("--kvp", 91), "91 kVp"),
             (("--collimated-share", 2), "collimated_share"),
+            (("--detail", "nan"), "--detail must be 0 or more, got nan"),
+            (("--detail", -1), "--detail must be 0 or more, got -1"),
+            (("--aim-offset-mm", "nan", 0, 0), "--aim-offset-mm must be"),
+            (("--isocenter-offset-mm", 1e9, 1e9), "--isocenter-offset-mm must be at most 1000 mm"),
+            (("--source-to-isocenter-mm", 2000, 2100), "--source-to-isocenter-mm goes to 2100"),
+            (("--source-to-detector-mm", 100), "less than --source-to-detector-mm, 100"),
             (("--format", "coco", "--quantity", "transmission"), "coco"),
         ],
     )
@@ -356,6 +394,8 @@ class TestRefusals:
     def test_dry_run_writes_nothing(self, xraysynth, subjects, tmp_path):
         outcome = export(xraysynth, subjects, tmp_path / "set", "--dry-run")
         assert outcome.code == 0 and json.loads(outcome.out)["views"] == 4
+        said = "12 images in 6 parts; subjects: 1 train, 1 val, 1 test."
+        assert outcome.err == f"xraysynth: {said}\n"
         assert not (tmp_path / "set").exists()
 
     def test_an_empty_list_in_a_config_file(self, xraysynth, subjects, tmp_path):
@@ -365,8 +405,9 @@ class TestRefusals:
         assert json.loads(xraysynth("export", *words).out)["label_values"] == []
 
     def test_other_options(self, whole, xraysynth, subjects, failed):
-        failed(export(xraysynth, subjects, whole, "--seed", 4), 2, "other options")
-        failed(export(xraysynth, subjects, whole, "--views", 5), 2, "images per subject")
+        failed(export(xraysynth, subjects, whole, "--seed", 4), 2, "it differs in subjects, seed;")
+        failed(export(xraysynth, subjects, whole, "--kvp", 70), 2, "it differs in kvp;")
+        failed(export(xraysynth, subjects, whole, "--views", 5), 2, "in images per subject;")
         failed(export(xraysynth, subjects / "anna", whole), 2, "subjects")
 
     def test_a_folder_of_something_else(self, xraysynth, subjects, tmp_path, failed):
@@ -428,6 +469,7 @@ class TestRefusals:
         refused('{"anna": "train", "ben": "val"}', "does not name carl")
         everybody = {"anna": "train", "ben": "val", "carl": "test"}
         refused(json.dumps({**everybody, "dora": "test"}), "names dora")
+        refused('{"anna": "train", "ben": "val", "carl": "test", "anna": "val"}', "anna twice")
         splits.write_text(json.dumps(everybody))
         words = ("--split-file", splits, "--split", 1, 1, 1)
         failed(export(xraysynth, subjects, tmp_path / "set", *words), 2, "not by both")

@@ -64,3 +64,11 @@ def test_landmarks_far_from_the_ct(refused, anna):
 def test_a_truncated_ct(refused, anna):
     shutil.copy(anna / "points.mrk.json", anna / "ct.nii.gz")
     refused(1, "ct.nii.gz: it is truncated", "--format", "coco", "--views", 2)
+
+
+def test_a_volume_that_is_not_used_is_named(xraysynth, anna, tmp_path):
+    (anna / "labels.nii.gz").rename(anna / "ct_seg.nii.gz")
+    words = ("--views", 2, "--format", "coco", "--output", tmp_path / "set", "--dry-run")
+    outcome = xraysynth("export", "--subjects", tmp_path / "subjects", *words)
+    assert outcome.code == 0
+    assert "ct_seg.nii.gz: not used, being called neither ct nor labels" in outcome.err

@@ -1,12 +1,16 @@
 """Contact sheets and reports; the letters are literal goldens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
-from XraySynthLib.workflows.figures import Panel, side_letters, write_sheet
+from XraySynthLib.workflows.figures import Panel, draw_panel, side_letters, write_sheet
 from XraySynthLib.workflows.report import paragraph, picture, table, write_page
 
 
@@ -54,6 +58,30 @@ def a_panel(title="a"):
     values = np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40)
     landmarks = ImageLandmarkSet(("in", "out"), [[10, 20], [90, 5]], [True, False], [1, 1])
     return Panel(Xray(values, Quantity.DISPLAY, view=view), landmarks, title)
+
+
+def drawn(panel):
+    """A panel's axes after drawing, and the bounds of its landmarks' names, screen pixels."""
+    figure = Figure(figsize=(3, 3))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes = figure.add_subplot()
+    draw_panel(axes, panel)
+    figure.canvas.draw()
+    names = [text for text in axes.texts if text.get_text() in panel.landmarks.names]
+    return axes.get_window_extent(renderer), [name.get_window_extent(renderer) for name in names]
+
+
+def test_names_stay_in_the_image():
+    edges = [[0, 20], [39, 20], [12, 5]]
+    landmarks = ImageLandmarkSet(("left-edge", "right-edge", "middle"), edges, [True] * 3, [1] * 3)
+    image, names = drawn(replace(a_panel(), landmarks=landmarks))
+    assert len(names) == 3
+    assert all(image.x0 <= name.x0 and name.x1 <= image.x1 for name in names)
+
+
+def test_a_small_panel_has_no_names():
+    assert len(drawn(a_panel())[1]) == 1
+    assert drawn(replace(a_panel(), named=False))[1] == []
 
 
 def test_a_sheet_is_written_whole(tmp_path):

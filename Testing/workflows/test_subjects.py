@@ -11,7 +11,7 @@ from XraySynthLib.data import LandmarkSet
 from XraySynthLib.data.formats import read_landmarks, write_landmarks
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.workflows import export_images
-from XraySynthLib.workflows.subjects import SubjectFolder, find_subjects
+from XraySynthLib.workflows.subjects import SubjectFolder, find_subjects, unused_volumes
 
 
 @pytest.fixture
@@ -41,6 +41,11 @@ class TestNames:
             " a",
             "a" * 65,
             "a\0",
+            "CON",
+            "nul.txt",
+            "com1 .x.y",
+            "lpt\u00b9",
+            "\u9aa8" * 51,
         ],
     )
     def test_that_cannot_name_files(self, name, subjects):
@@ -49,7 +54,17 @@ class TestNames:
             find_subjects(subjects)
 
     @pytest.mark.parametrize(
-        "name", ["a", "J\u00fcrgen 2", "1.2.840.10008", "rendered-0-0001", "a" * 64]
+        "name",
+        [
+            "a",
+            "J\u00fcrgen 2",
+            "1.2.840.10008",
+            "rendered-0-0001",
+            "a" * 64,
+            "\u9aa8" * 50,
+            "Conny",
+            "com",
+        ],
     )
     def test_that_can(self, name, subjects):
         say_of_anna(subjects, subject=name)
@@ -59,7 +74,7 @@ class TestNames:
     def test_that_some_systems_take_for_one(self, name, subjects):
         shutil.copytree(subjects / "anna", subjects / "ben")
         (subjects / "ben/provenance.json").write_text(json.dumps({"subject": name}))
-        with pytest.raises(UnreadableFileError, match="one name"):
+        with pytest.raises(UnreadableFileError, match=r"/anna and .*/ben .*one name"):
             find_subjects(subjects)
 
     def test_no_text(self, subjects):
@@ -89,9 +104,19 @@ def test_two_of_a_kind(copy, says, subjects):
         find_subjects(subjects)
 
 
-def test_a_volume_beside_the_ct_is_nobody(subjects):
-    shutil.copy(subjects / "anna/ct.nii.gz", subjects / "anna/mr.nii.gz")
-    assert find_subjects(subjects)[0].ct.name == "ct.nii.gz"
+def test_a_volume_beside_the_ct_is_not_used_and_named(subjects):
+    found = find_subjects(subjects)
+    assert unused_volumes(found) == []
+    shutil.move(subjects / "anna/labels.nii.gz", subjects / "anna/ct_seg.nii.gz")
+    (subject,) = found = find_subjects(subjects)
+    assert subject.ct.name == "ct.nii.gz" and subject.labels is None
+    assert [path.name for path in unused_volumes(found)] == ["ct_seg.nii.gz"]
+
+
+def test_landmarks_with_a_suffix_in_capitals(subjects):
+    (subjects / "anna/points.mrk.json").rename(subjects / "anna/POINTS.MRK.JSON")
+    (subject,) = find_subjects(subjects)
+    assert subject.landmarks.name == "POINTS.MRK.JSON" and len(subject.read()[1].names) == 2
 
 
 def test_paths_are_absolute(subjects, monkeypatch):

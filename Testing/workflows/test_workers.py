@@ -76,6 +76,32 @@ def test_an_interrupt_ends_all_at_once(tmp_path):
     assert len([*begun.iterdir()]) == 2  # nothing was begun after that
 
 
+DYING_SCHEDULER = """
+import os, signal, socket, subprocess, sys, threading, time
+from pathlib import Path
+from Testing.workflows.test_workers import touch
+from XraySynthLib.errors import XraySynthError
+from XraySynthLib.workflows.workers import map_unordered
+if __name__ == "__main__":
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1",
+         "--port", str(port), "--no-dashboard"], stderr=subprocess.DEVNULL,
+    )
+    def kill(sentence):  # there is no worker, so nothing ends before
+        scheduler.kill()
+    try:
+        address = f"tcp://127.0.0.1:{port}"
+        list(map_unordered(touch, ["a", "b"], (Path(sys.argv[1]),), 1, address, kill))
+    except XraySynthError as error:
+        print(error)
+    finally:
+        scheduler.kill()
+"""
+
+
 class TestDask:
     @pytest.fixture
     def cluster(self):
@@ -98,6 +124,20 @@ class TestDask:
         assert {path.name for path in tmp_path.iterdir()} == {*names}
         (sentence,) = said
         assert "No worker is connected" in sentence
+
+    def test_a_scheduler_that_dies(self, tmp_path):
+        """In a process of its own, whose standard error shows what Dask logs."""
+        pytest.importorskip("distributed")
+        (tmp_path / "program.py").write_text(DYING_SCHEDULER)
+        done = subprocess.run(
+            [sys.executable, tmp_path / "program.py", tmp_path],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+        )
+        assert "the same command goes on" in done.stdout
+        assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
     def test_a_scheduler_gets_some_tasks_at_a_time(self, cluster, tmp_path, monkeypatch):
         monkeypatch.setattr(workers, "MAX_WAITING", 2)

@@ -6,7 +6,7 @@ never.
 
 from XraySynthLib.anatomy.hips import HipPose
 from XraySynthLib.anatomy.landmarks import landmarks_of
-from XraySynthLib.anatomy.parts import LABEL_IDS, Bone, recognise_label_ids, with_deepfluoro_ids
+from XraySynthLib.anatomy.parts import LABEL_IDS, Bone, recognise_label_ids
 from XraySynthLib.anatomy.shape_model import PelvisShape, ShapeModel, load_shape_model
 
 __all__ = [
@@ -18,5 +18,4 @@ __all__ = [
     "landmarks_of",
     "load_shape_model",
     "recognise_label_ids",
-    "with_deepfluoro_ids",
 ]

@@ -1,4 +1,5 @@
-"""Label maps of others: which tissues their ids are, and the same map on another grid.
+"""Label maps of others: which tissues and bones their ids are, and the same map on
+another grid.
 
 `assets/labels` lists every id of TotalSegmentator (v2, task "total") and of MAISI with its name and
 its tissue; "none" for what this project has no tissue for, "body" for MAISI's envelope.
@@ -18,6 +19,7 @@ from XraySynthLib.anatomy.bones import PLATE_SHARE
 from XraySynthLib.anatomy.grids import Grid
 from XraySynthLib.anatomy.parts import HEMIPELVES, recognise_label_ids
 from XraySynthLib.anatomy.tissues import Label
+from XraySynthLib.data.pelvis import BONE_NAMES
 
 STRANGERS, BODY, OUTSIDE = 100, 254, 255
 """In `TissueMap.labels` beside `Label`: from 100 on structures without a tissue, in the order of
@@ -88,6 +90,29 @@ def tissue_map(labels: NDArray, ras_from_ijk: NDArray) -> TissueMap:
         codes[label] = STRANGERS + strangers.index(label) if tissue is None else tissue
     names = tuple(table[label][0] for label in strangers)
     return TissueMap(codes[labels], np.asarray(ras_from_ijk, float), maker, names)
+
+
+def with_deepfluoro_ids(labels: NDArray) -> NDArray:
+    """Number the bones of a label map as DeepFluoro does, whoever made it.
+
+    Args:
+        labels: Any shape, integers, none negative.
+
+    Returns:
+        Of the same shape: bones 1 to 6 (vertebrae are 3, S1 is of the sacrum); what else had these
+        ids is 0, other ids stay.
+
+    Raises:
+        ValueError: If nobody's ids are recognised.
+    """
+    maker = recognise_label_ids(labels)
+    if maker == "deepfluoro":
+        return labels
+    result = np.where(np.isin(labels, list(BONE_NAMES)), 0, labels).astype(labels.dtype)
+    for label, (_, tissue) in tissue_table(maker).items():
+        if tissue in BONE_NAMES:
+            result[labels == label] = tissue
+    return result
 
 
 @lru_cache

@@ -33,12 +33,6 @@ LABEL_IDS = MappingProxyType(
     }
 )
 
-_DEEPFLUORO_IDS = (1, 2, 3, 4, 5, 6)
-_VERTEBRAE = 3
-_SPINE_IDS = MappingProxyType(
-    {"totalsegmentator": (26, range(27, 51)), "maisi": (127, range(33, 57))}
-)
-"""S1, a label of its own beside the sacrum's, and L5 to C1."""
 MAX_DEEPFLUORO_ID = 21
 """DeepFluoro's bones end at 6; this project's maps (`tissues.Label`) add soft tissue up to 21."""
 
@@ -75,28 +69,3 @@ def recognise_label_ids(labels: NDArray) -> str:
             "say whose ids it uses."
         )
     return max(sizes, key=sizes.__getitem__)
-
-
-def with_deepfluoro_ids(labels: NDArray) -> NDArray:
-    """Number the bones of a label map as DeepFluoro does, whoever made it.
-
-    Args:
-        labels: Any shape, integers, none negative.
-
-    Returns:
-        Of the same shape: bones 1 to 6 (vertebrae are 3, S1 is of the sacrum); what else had these
-        ids is 0, other ids stay.
-
-    Raises:
-        ValueError: If nobody's ids are recognised.
-    """
-    maker = recognise_label_ids(labels)
-    if maker == "deepfluoro":
-        return labels
-    s1, vertebrae = _SPINE_IDS[maker]
-    bones: dict[int, int] = {label: int(bone) for bone, label in LABEL_IDS[maker].items()}
-    bones |= {s1: int(Bone.SACRUM), **dict.fromkeys(vertebrae, _VERTEBRAE)}
-    result = np.where(np.isin(labels, _DEEPFLUORO_IDS), 0, labels).astype(labels.dtype)
-    for label, bone in bones.items():
-        result[labels == label] = bone
-    return result

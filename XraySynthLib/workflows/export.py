@@ -5,10 +5,12 @@ can make any part of the set, a rerun makes only what is missing, and the bytes 
 """
 
 import json
+from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,9 +30,9 @@ from XraySynthLib.data.sets import (
 from XraySynthLib.data.sets.description import UNFINISHED_NAME
 from XraySynthLib.data.sets.parts import PARTS_FOLDER, sha256_of
 from XraySynthLib.drr import ACQUISITION_PRESETS
-from XraySynthLib.errors import UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.geometry import Intrinsics
-from XraySynthLib.workflows.config import VerbConfig
+from XraySynthLib.workflows.config import Progress, VerbConfig
 from XraySynthLib.workflows.export_folder import (
     REPORT_NAMES,
     Findings,
@@ -42,10 +44,10 @@ from XraySynthLib.workflows.export_folder import (
     remove_leftovers,
 )
 from XraySynthLib.workflows.export_images import ExportPlan, Recipe, make_part, mask_name
-from XraySynthLib.workflows.label_maps import checked_label_values
+from XraySynthLib.workflows.mask_labels import check_label_maps, checked_label_values
 from XraySynthLib.workflows.progress import counted, say, stage
 from XraySynthLib.workflows.set_report import write_set_report
-from XraySynthLib.workflows.subjects import common_landmark_names, find_subjects
+from XraySynthLib.workflows.subjects import common_landmark_names, find_subjects, unused_volumes
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
 Range = tuple[float, float]
@@ -149,7 +151,13 @@ def check_inputs(config: ExportConfig) -> None:
     Raises:
         XraySynthError: Saying what to change.
     """
-    refuse_another_set(config.output, plan_set(config), verify=False)
+    plan = plan_set(config)
+    refuse_another_set(config.output, plan, verify=False)
+    progress: Progress = "auto" if config.progress == "auto" else "none"  # no lines before JSON
+    if not is_whole(config.output, plan.description, progress):
+        check_label_maps(plan.subjects.values(), plan.recipe.label_values, progress)
+    _say_what_is_unused(plan, progress)
+    say(_summary(plan.description), progress)
 
 
 def run(config: ExportConfig) -> Path | str:
@@ -160,22 +168,28 @@ def run(config: ExportConfig) -> Path | str:
             workers die.
     """
     plan = plan_set(config)
+    _say_what_is_unused(plan, config.progress)
     folder = config.output
     refuse_another_set(folder, plan, config.verify, config.progress)
-    if is_whole(folder) and not config.verify:
+    if not config.verify and is_whole(folder, plan.description, config.progress):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         refuse_another_set(folder, plan, verify=False)  # another run may have begun one meanwhile
         remove_leftovers(folder)
         findings = look(folder, plan.description, config.verify, config.progress)
-        _complete(config, plan, findings)
+        try:
+            _complete(config, plan, findings)
+        finally:
+            remove_leftovers(folder)  # of workers that died, or were ended
     return str(findings) if config.verify else folder
 
 
 def _complete(config: ExportConfig, plan: ExportPlan, findings: Findings) -> None:
     """Make the parts that are missing, then what is made of all parts."""
     folder, description, files = config.output, plan.description, findings.assembled
+    shown = {part.subject: plan.subjects[part.subject] for part in findings.missing}
+    check_label_maps(shown.values(), plan.recipe.label_values, config.progress)
     if files is None:
         description.write(folder / UNFINISHED_NAME)
         (folder / PARTS_FOLDER).mkdir(exist_ok=True)
@@ -192,6 +206,22 @@ def _complete(config: ExportConfig, plan: ExportPlan, findings: Findings) -> Non
             files |= {name: sha256_of(folder / name) for name in REPORT_NAMES}
             replace(description, files=files).write(folder / SET_NAME)
     _clear(folder, description)
+
+
+def _say_what_is_unused(plan: ExportPlan, progress: Progress) -> None:
+    """Say which volumes are taken neither for a CT nor for labels, lest labels be missed."""
+    if unused := unused_volumes(plan.subjects.values()):
+        more = f" and {len(unused) - 1} more volumes" if len(unused) > 1 else ""
+        say(f"{unused[0]}{more}: not used, being called neither ct nor labels.", progress)
+
+
+def _summary(description: SetDescription) -> str:
+    """How large a set is."""
+    of_split = Counter(subject.split for subject in description.subjects)
+    return (
+        f"{description.n_images} images in {len(description.parts)} parts; subjects: "
+        f"{', '.join(f'{of_split[split]} {split}' for split in SPLITS)}."
+    )
 
 
 def plan_set(config: ExportConfig) -> ExportPlan:
@@ -238,10 +268,18 @@ def _splits(config: ExportConfig, derived_from: dict[str, tuple[str, ...]]) -> d
         raise UsageError(f"--split: {error}") from error
 
 
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which `json` would keep a key's last value alone."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise UnreadableFileError(f"--split-file names {', '.join(twice[:4])} twice; leave one.")
+    return dict(pairs)
+
+
 def _read_split_file(path: Path, subjects: set[str]) -> dict[str, str]:
     check_file(path)
     with reading(path, "a JSON file"):
-        splits = json.loads(path.read_text("utf-8"))
+        splits = json.loads(path.read_text("utf-8"), object_pairs_hook=_each_key_once)
     if not isinstance(splits, dict) or not all(split in SPLITS for split in splits.values()):
         raise unreadable(path, f'it must hold {{"SUBJECT": "{SPLITS[0]}", ...}}, each of {SPLITS}.')
     if absent := sorted(subjects - set(splits)):
@@ -294,17 +332,19 @@ def _make_parts(config: ExportConfig, plan: ExportPlan, missing: list[Part]) -> 
     n_workers = config.workers or usable_cpus()
     n_images = sum(part.count for part in missing)
     tell = partial(say, progress=config.progress)
-    with counted("export", n_images, config.progress) as count:
-        for part, _ in map_unordered(
-            make_part, tasks, shared, n_workers, config.scheduler, tell, count
-        ):
+    with (
+        counted("export", n_images, config.progress) as count,
+        closing(
+            map_unordered(make_part, tasks, shared, n_workers, config.scheduler, tell, count)
+        ) as made,  # closed: no worker outlives this
+    ):
+        for part, _ in made:
             if config.scheduler is not None:
                 count(part.count)
 
 
 def _clear(folder: Path, description: SetDescription) -> None:
     """Remove what only an unfinished set needs, the plan last."""
-    remove_leftovers(folder)  # of workers that died
     if not layout_module(description.layout).FRAGMENTS_STAY:
         for path in (folder / PARTS_FOLDER).iterdir():
             if path.suffix != ".json":

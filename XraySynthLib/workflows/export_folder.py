@@ -4,9 +4,12 @@ Nothing is made here, but for the lock that keeps a second export out.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -77,9 +80,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of runs and workers that were killed."""
-    for leftover in folder.rglob(".tmp-*"):
-        leftover.unlink(missing_ok=True)
+    """Remove the temporary files and folders of runs and workers that were killed."""
+    for leftover in list(folder.rglob(".tmp-*")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def read_description(folder: Path) -> SetDescription | None:
@@ -109,12 +115,11 @@ def refuse_another_set(
     """
     description, there = plan.description, read_description(folder)
     if there is not None:
-        for name in (one.name for one in fields(SetDescription) if one.name != "files"):
-            if _plain(getattr(there, name)) != _plain(getattr(description, name)):
-                raise UsageError(
-                    f"{folder} holds a set of other options: its {name.replace('_', ' ')} "
-                    "differ; name another --output, or repeat the command that made it."
-                )
+        if names := _differing(_plain(there), _plain(description)):
+            raise UsageError(
+                f"{folder} holds a set of other options: it differs in {', '.join(names)}; name "
+                "another --output, or repeat the command that made it."
+            )
     elif not _holds_parts_alone(folder, description):
         raise UsageError(f"{folder} is not empty and holds no set; name another --output.")
     thorough = verify or there is None
@@ -128,9 +133,23 @@ def refuse_another_set(
             )
 
 
-def _plain(value: Any) -> Any:
-    """A field as it is after a round trip through JSON."""
-    return json.loads(json.dumps(value, default=asdict))
+def _plain(description: SetDescription) -> dict[str, Any]:
+    """A description, without its files, as it is after a round trip through JSON."""
+    fields = json.loads(json.dumps(asdict(description)))
+    del fields["files"]
+    return fields
+
+
+def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Keys, also of mappings in mappings, whose values are not the same, in words."""
+    names = []
+    for key in dict.fromkeys([*there, *wanted]):
+        one, other = there.get(key), wanted.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += _differing(one, other)
+        elif one != other:
+            names.append(key.replace("_", " "))
+    return names
 
 
 def _holds_parts_alone(folder: Path, description: SetDescription) -> bool:
@@ -193,12 +212,11 @@ def refuse_mixed_subjects(folder: Path, description: SetDescription, progress: P
             )
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a set was finished and the files made of all parts are there."""
-    files = _files_of_set(folder)
-    if files is None or (folder / UNFINISHED_NAME).exists():
+def is_whole(folder: Path, description: SetDescription, progress: Progress) -> bool:
+    """Whether a set was finished and every file of it is there; bytes are not compared."""
+    if not (folder / SET_NAME).exists() or (folder / UNFINISHED_NAME).exists():
         return False
-    return not _damaged(folder, files, verify=False)
+    return look(folder, description, verify=False, progress=progress).has_report
 
 
 def look(folder: Path, description: SetDescription, verify: bool, progress: Progress) -> Findings:
@@ -210,43 +228,67 @@ def look(folder: Path, description: SetDescription, verify: bool, progress: Prog
         verify: Compare the SHA-256 of every file, instead of looking whether it is there.
         progress: How to report.
     """
-    findings = Findings()
-    there = _files_of_set(folder)
+    files = _files_of_set(folder)
     unfinished = (folder / UNFINISHED_NAME).exists() or not (folder / PARTS_FOLDER).exists()
-    was_finished = there is not None or not unfinished
+    was_finished = files is not None or not unfinished
+    damaged_of = partial(_damaged, folder, there=None if verify else _names_in(folder))
+    findings = Findings()
+    parts = description.parts
     fragments_are_gone = was_finished and not layout_module(description.layout).FRAGMENTS_STAY
     had_fragments = False
-    parts = description.parts
-    for part in tracked(parts, "verify", len(parts), progress) if verify else parts:
-        record_path = folder / f"{part.stem}.json"
-        findings.n_checked += was_finished or record_path.exists()
-        try:
-            record = read_part_record(folder, part)
-        except UnreadableFileError:
-            record = None
-        files = {} if record is None else record["files"]
-        fragments = {name for name in files if name.startswith(f"{PARTS_FOLDER}/")}
-        had_fragments |= bool(fragments)
-        if fragments_are_gone:
-            files = {name: digest for name, digest in files.items() if name not in fragments}
-        damaged = _damaged(folder, files, verify)
-        if record is None and (was_finished or record_path.exists()):
-            damaged.append(f"{part.stem}.json")
-        if record is None or damaged:
-            findings.missing.append(part)
-        findings.damaged += damaged
-        findings.n_checked += len(files)
-    damaged = [SET_NAME] if there is None else _damaged(folder, there, verify)
-    if was_finished:
-        findings.damaged += damaged
-        findings.n_checked += len(there or {}) + 1
-    if not findings.missing and set(damaged) <= set(REPORT_NAMES):
-        assert there is not None
-        findings.assembled = {name: there[name] for name in there if name not in REPORT_NAMES}
-        findings.has_report = not damaged and set(REPORT_NAMES) <= set(there)
-    elif fragments_are_gone and had_fragments:
+    for part in tracked(parts, "verify" if verify else "look", len(parts), progress):
+        had_fragments |= _look_at_part(
+            folder, part, was_finished, fragments_are_gone, damaged_of, findings
+        )
+    _look_at_assembled(files, was_finished, damaged_of, findings)
+    if findings.assembled is None and fragments_are_gone and had_fragments:
         findings.missing = parts  # what it is assembled from
     return findings
+
+
+def _look_at_part(
+    folder: Path,
+    part: Part,
+    was_finished: bool,
+    fragments_are_gone: bool,
+    damaged_of: Callable[[Mapping[str, str]], list[str]],
+    findings: Findings,
+) -> bool:
+    """Note what is missing of a part; returns whether it had fragments."""
+    name = f"{part.stem}.json"
+    expected = was_finished or (folder / name).exists()
+    try:
+        record = read_part_record(folder, part)
+    except UnreadableFileError:
+        record = None
+    files = {} if record is None else record["files"]
+    lasting = {
+        file: digest for file, digest in files.items() if not file.startswith(f"{PARTS_FOLDER}/")
+    }
+    damaged = damaged_of(lasting if fragments_are_gone else files)
+    if record is None and expected:
+        damaged.append(name)
+    if record is None or damaged:
+        findings.missing.append(part)
+    findings.damaged += damaged
+    findings.n_checked += expected + len(lasting if fragments_are_gone else files)
+    return len(lasting) < len(files)
+
+
+def _look_at_assembled(
+    files: Mapping[str, str] | None,
+    was_finished: bool,
+    damaged_of: Callable[[Mapping[str, str]], list[str]],
+    findings: Findings,
+) -> None:
+    """Note what is missing of the files made of all parts, which `set.json` names."""
+    damaged = [SET_NAME] if files is None else damaged_of(files)
+    if was_finished:
+        findings.damaged += damaged
+        findings.n_checked += len(files or {}) + 1
+    if files is not None and not findings.missing and set(damaged) <= set(REPORT_NAMES):
+        findings.assembled = {name: files[name] for name in files if name not in REPORT_NAMES}
+        findings.has_report = not damaged and set(REPORT_NAMES) <= set(files)
 
 
 def _files_of_set(folder: Path) -> Mapping[str, str] | None:
@@ -257,7 +299,17 @@ def _files_of_set(folder: Path) -> Mapping[str, str] | None:
         return None
 
 
-def _damaged(folder: Path, files: Mapping[str, str], verify: bool) -> list[str]:
-    if verify:
+def _names_in(folder: Path) -> set[str]:
+    """Every file of a folder, relative to it: listing is far quicker than asking for each."""
+    return {
+        f"{Path(place).relative_to(folder).as_posix()}/{name}".removeprefix("./")
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    }
+
+
+def _damaged(folder: Path, files: Mapping[str, str], there: set[str] | None) -> list[str]:
+    """Files that are not `there`; where that is None, those too whose SHA-256 is another."""
+    if there is None:
         return list(damaged_files(folder, files))
-    return [name for name in files if not (folder / name).is_file()]
+    return [name for name in files if name not in there]

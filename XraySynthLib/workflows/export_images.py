@@ -33,9 +33,12 @@ from XraySynthLib.drr import (
 )
 from XraySynthLib.errors import UnreadableFileError, XraySynthError
 from XraySynthLib.geometry import Intrinsics
-from XraySynthLib.workflows.label_maps import known_labels
+from XraySynthLib.workflows.mask_labels import known_labels
 from XraySynthLib.workflows.subjects import SubjectFolder
 from XraySynthLib.workflows.workers import step
+
+MAX_OFFSET_MM = 1000
+"""A C-arm that aims farther from the landmarks than this sees none of them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Recipe:
         label_values: Labels that become masks; empty for none.
         seed: The run's.
         aim_offset_mm: (3,) the point aimed at, from the landmarks' middle, RAS.
+
+    Raises:
+        ValueError: If a number is not finite or makes no image; it names the option.
     """
 
     ranges: AcquisitionRanges
@@ -59,6 +65,25 @@ class Recipe:
     label_values: tuple[int, ...]
     seed: int
     aim_offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.detail < np.inf:
+            raise ValueError(f"--detail must be 0 or more, got {self.detail:g}.")
+        for option, offsets_mm in (
+            ("--aim-offset-mm", self.aim_offset_mm),
+            ("--isocenter-offset-mm", self.ranges.isocenter_offset_mm),
+        ):
+            if not (np.abs(offsets_mm) <= MAX_OFFSET_MM).all():
+                raise ValueError(
+                    f"{option} must be at most {MAX_OFFSET_MM} mm to any side, got "
+                    f"{' '.join(f'{offset_mm:g}' for offset_mm in offsets_mm)}."
+                )
+        farthest_mm = self.ranges.source_to_isocenter_mm[1]
+        if farthest_mm >= self.intrinsics.source_to_detector_mm:
+            raise ValueError(
+                f"--source-to-isocenter-mm goes to {farthest_mm:g}, which must be less than "
+                f"--source-to-detector-mm, {self.intrinsics.source_to_detector_mm:g}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON types."""

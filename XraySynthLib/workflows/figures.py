@@ -26,12 +26,15 @@ class Panel:
 
     With `found`, what a detector found is drawn too, each pair joined by a
     line, and only landmarks that it missed are named.
+
+    `named`: whether landmarks are named at all; on small panels their names hide the image.
     """
 
     xray: Xray
     landmarks: ImageLandmarkSet
     title: str
     found: ImageLandmarkSet | None = None
+    named: bool = True
 
 
 def side_letters(view: View) -> tuple[str, str, str, str]:
@@ -67,13 +70,17 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
     axes.plot(*points.T, "o", mfc="none", mec=LANDMARK_COLOR, ms=5, mew=1)
     if panel.found is not None:
         seen = seen & _draw_found(axes, panel.landmarks, panel.found, max(rows, columns))
-    for number in np.flatnonzero(seen):
+    middle = points[:, 0].mean() if len(points) else 0
+    for number in np.flatnonzero(seen) if panel.named else ():
         name, (column, row) = panel.landmarks.names[number], panel.landmarks.points_px[number]
+        # Away from the others, but in the image.
+        to_the_left = column > 0.8 * columns or 0.2 * columns < column < middle
         axes.annotate(
             name,
             (column, row),
-            xytext=(5, 0),
+            xytext=(-5 if to_the_left else 5, 0),
             textcoords="offset points",
+            ha="right" if to_the_left else "left",
             color=LANDMARK_COLOR,
             fontsize=6,
             va="center",

@@ -124,7 +124,7 @@ def _spread(n_all: int, n_wanted: int) -> NDArray:
 
 
 def _panel(sample: Sample) -> Panel:
-    return Panel(as_display(sample), sample.landmarks, sample.key)
+    return Panel(as_display(sample), sample.landmarks, sample.key, named=False)
 
 
 def as_display(sample: Sample) -> Xray:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ LANDMARK_SUFFIXES = (".mrk.json", ".fcsv")
 PROVENANCE_NAME = "provenance.json"
 CT_NAMES, LABEL_NAMES = ("ct", "image", "volume"), ("labels", "label", "seg", "segmentation")
 NAME_PATTERN = r"\w([\w .+-]{0,62}[\w+-])?"
-"""A subject's name names files and folders on any system."""
+DEVICE_PATTERN = r"(con|prn|aux|nul|(com|lpt)[\d\u00b9\u00b2\u00b3]) *(\..*)?"
+"""What Windows takes for a device, whatever follows the dot."""
+MAX_NAME_BYTES = 150
+"""In UTF-8, of the 255 of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class SubjectFolder:
     labels: Path | None
     derived_from: tuple[str, ...] = ()
     known: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.landmarks.parent
 
     def read(self) -> tuple[Volume, LandmarkSet]:
         """Read the CT with its labels, and the landmarks."""
@@ -115,15 +123,25 @@ def find_subjects(folder: Path) -> list[SubjectFolder]:
             f"No subject is in {folder}: a subject is a folder with a CT (ct.nii.gz) and landmarks "
             "(.mrk.json)."
         )
-    seen: dict[str, str] = {}
-    for name in (subject.name for subject in found):
-        if other := seen.get(_folded(name)):
+    seen: dict[str, SubjectFolder] = {}
+    for subject in found:
+        other = seen.setdefault(_folded(subject.name), subject)
+        if other is not subject:
             raise UnreadableFileError(
-                f"Two subjects in {folder} are called {other!r} and {name!r}, which is one name on "
-                "macOS and Windows; rename one."
+                f"The subjects in {other.folder} and {subject.folder} are called {other.name!r} "
+                f"and {subject.name!r}, which is one name on macOS and Windows; rename one."
             )
-        seen[_folded(name)] = name
     return found
+
+
+def unused_volumes(subjects: Iterable[SubjectFolder]) -> list[Path]:
+    """Volumes beside a CT that by their names are neither a CT nor labels."""
+    return [
+        path
+        for subject in subjects
+        for path in _volumes_in(subject.folder)
+        if path not in (subject.ct, subject.labels)
+    ]
 
 
 def common_landmark_names(subjects: list[SubjectFolder]) -> tuple[str, ...]:
@@ -149,16 +167,22 @@ def common_landmark_names(subjects: list[SubjectFolder]) -> tuple[str, ...]:
 
 
 def _points_in(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.name.endswith(LANDMARK_SUFFIXES))
+    return sorted(path for path in place.iterdir() if _ends(path, LANDMARK_SUFFIXES))
+
+
+def _volumes_in(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if _ends(path, VOLUME_SUFFIXES))
+
+
+def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
 
 
 def _subject(place: Path) -> SubjectFolder:
     points = _points_in(place)
     if len(points) > 1:
         raise UnreadableFileError(f"{place} has {len(points)} landmark files; leave one.")
-    volumes = [
-        path for path in sorted(place.iterdir()) if path.name.lower().endswith(VOLUME_SUFFIXES)
-    ]
+    volumes = _volumes_in(place)
     labels = _only(place, "label maps", [path for path in volumes if _stem(path) in LABEL_NAMES])
     others = [path for path in volumes if path != labels]
     folders = [path for path in place.iterdir() if path.is_dir()] if not others else []
@@ -172,12 +196,22 @@ def _subject(place: Path) -> SubjectFolder:
         )
     name, derived_from, known = _origin(place / PROVENANCE_NAME)
     name = name or place.resolve().name
-    if not re.fullmatch(NAME_PATTERN, name):
+    if not _names_files(name):
         raise UnreadableFileError(
             f"The subject in {place} is called {name[:80]!r}, which cannot name files: take at "
-            "most 64 letters, digits, spaces and . _ + -, a letter or digit first."
+            f"most 64 letters, digits, spaces and . _ + - ({MAX_NAME_BYTES} bytes), a letter or "
+            "digit first, and no device of Windows such as con."
         )
     return SubjectFolder(name, ct, points[0], labels, derived_from, known)
+
+
+def _names_files(name: str) -> bool:
+    """Whether a name names files and folders on any system."""
+    return (
+        re.fullmatch(NAME_PATTERN, name) is not None
+        and re.fullmatch(DEVICE_PATTERN, name, re.IGNORECASE) is None
+        and len(name.encode()) <= MAX_NAME_BYTES
+    )
 
 
 def _folded(name: str) -> str:

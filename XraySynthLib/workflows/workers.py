@@ -1,9 +1,10 @@
 """Many calls of one function, here, in processes of this machine, or on a Dask cluster."""
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ def map_unordered(
     scheduler: str | None = None,
     say: Callable[[str], None] = lambda sentence: None,
     count: Callable[[int], object] = lambda steps: None,
-) -> Iterator[Task]:
+) -> Generator[Task, None, None]:
     """Call `function(*shared, task)` for every task; yield each task when it is done.
 
     Args:
@@ -40,14 +41,12 @@ def map_unordered(
             workers do not tell.
 
     Raises:
-        XraySynthError: If workers die again and again, or the scheduler cannot be reached.
+        XraySynthError: If workers die again and again, or the scheduler cannot be reached, or dies.
         Exception: Whatever `function` raised.
     """
-    if not tasks:
-        return iter(())
-    if scheduler is not None:
+    if tasks and scheduler is not None:
         return _on_dask(function, tasks, shared, scheduler, say)
-    if n_workers == 1 or len(tasks) == 1:
+    if n_workers == 1 or len(tasks) <= 1:
         return _here(function, tasks, shared, count)
     return _in_processes(function, tasks, shared, min(n_workers, len(tasks)), count)
 
@@ -76,7 +75,7 @@ def _here(
     tasks: Sequence[Task],
     shared: tuple[Any, ...],
     count: Callable[[int], object],
-) -> Iterator[Task]:
+) -> Generator[Task, None, None]:
     global _told_of_step
     for task in tasks:
         _told_of_step = partial(count, 1)
@@ -93,7 +92,7 @@ def _in_processes(
     shared: tuple[Any, ...],
     n_workers: int,
     count: Callable[[int], object],
-) -> Iterator[Task]:
+) -> Generator[Task, None, None]:
     import multiprocessing
     from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
@@ -166,14 +165,17 @@ def _on_dask(
     shared: tuple[Any, ...],
     scheduler: str,
     say: Callable[[str], None],
-) -> Iterator[Task]:
+) -> Generator[Task, None, None]:
     try:
-        from distributed import Client, Future, as_completed
+        from distributed import CancelledError, Client, Future, as_completed
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "--scheduler needs the package 'distributed': pip install 'xraysynth[cluster]'."
         ) from error
+    for name in ("distributed", "distributed.client"):  # what fails is said in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
@@ -202,5 +204,11 @@ def _on_dask(
             raise XraySynthError(
                 "Dask's workers died again and again on one part, perhaps for want of memory."
             ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise XraySynthError(
+                f"The Dask scheduler at {scheduler} ended, or dropped the work; with one that "
+                "runs, the same command goes on."
+            ) from error
         finally:
-            client.cancel(list(waiting))
+            with suppress(CancelledError, CommClosedError, RuntimeError):  # of one that is gone
+                client.cancel(list(waiting))

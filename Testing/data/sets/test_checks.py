@@ -53,11 +53,5 @@ def test_subjects_that_cannot(name, make_description, make_sample, tmp_path):
     assert [*tmp_path.rglob("*")] == [folder.parent, folder]
 
 
-def test_subjects_of_one_folder(make_description):
-    subjects = (SetSubject("Anna", "train"), SetSubject("anna", "test"))
-    with pytest.raises(UsageError, match="upper and lower case"):
-        check(replace(make_description("dicom"), subjects=subjects))
-
-
 def _one_part(name, make_sample):
     return parts_of([(name, "train")], 1, 1)[0], [make_sample(0)]

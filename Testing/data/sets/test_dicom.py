@@ -73,9 +73,9 @@ def test_our_image_without_its_record_is_not_taken_for_real(write_set):
     folder, samples = write_set("dicom")
     for path in folder.glob("*/*.sample.json"):
         path.unlink()
-    sample = open_set(folder)[0]
+    sample = open_set(folder / "subject-a")[0]
     assert (sample.provenance.kind, sample.provenance.subject) == ("simulated", "subject-a")
-    assert sample.key == "subject-a-subject-a-000000" and sample.masks is None
+    assert sample.key == "subject-a-000000" and sample.masks is None
     assert sample.xray.view.to_dict() == samples[0].xray.view.to_dict()
 
 

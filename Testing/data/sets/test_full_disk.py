@@ -32,6 +32,7 @@ def largest_file(n_bytes):
         ("webdataset", 20_000, "train-000000.tar"),
         ("dicom", 200, "subject-a/subject-a-000000.sample.json"),
         ("dicom", 5000, "subject-a/subject-a-000000.dcm"),
+        ("scene", 3000, "parts/000000.zip"),
         ("scene", 9000, "parts/000000.zip"),
         ("scene", 30_000, "scene.mrb"),
     ],
@@ -51,7 +52,7 @@ def test_the_error_names_the_file_and_nothing_stays(
 
     with largest_file(n_bytes), pytest.raises(OSError) as caught:
         write_all()
-    assert caught.value.errno == errno.EFBIG
+    assert caught.value.errno in (errno.EFBIG, errno.EIO)  # SimpleITK does not say which
     assert caught.value.filename == str(tmp_path / refused)
     assert not [*tmp_path.rglob(".tmp-*")] and not (tmp_path / refused).exists()
     write_all()

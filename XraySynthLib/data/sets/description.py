@@ -13,7 +13,7 @@ from typing import Any
 import XraySynthLib
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
-from XraySynthLib.data.sets.parts import Part, parts_of
+from XraySynthLib.data.sets.parts import Part, digest_of, parts_of
 
 SET_NAME, UNFINISHED_NAME = "set.json", "unfinished.json"
 FORMAT, FORMAT_VERSION = "xraysynth-set", 1
@@ -39,7 +39,7 @@ class SetDescription:
     """The plan of a set: with the subjects' files it decides every byte.
 
     Attributes:
-        layout: A key of `data.sets.LAYOUTS`.
+        layout: One of `data.sets.LAYOUTS`.
         subjects: In the order of the run.
         images_per_subject: Images of each.
         part_size: Images of a part at most.
@@ -72,6 +72,10 @@ class SetDescription:
         """Images of the whole set."""
         return len(self.subjects) * self.images_per_subject
 
+    def n_images_of(self, split: str | None) -> int:
+        """Images of a split; None for all."""
+        return sum(part.count for part in self.parts if split in (None, part.split))
+
     @property
     def splits(self) -> dict[str, str]:
         """Subject -> split."""
@@ -80,6 +84,7 @@ class SetDescription:
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        document["sha256"] = digest_of(document)
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         with atomic_path(path) as temporary:
             temporary.write_text(text, "utf-8")
@@ -94,11 +99,15 @@ class SetDescription:
         check_file(path)
         with reading(path, "a JSON file"):
             document = json.loads(path.read_text("utf-8"))
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise unreadable(path, f"its format is not {FORMAT!r}.")
-        version = document.pop("format_version", None)
+        version = document.get("format_version")
         if version != FORMAT_VERSION:
             raise unreadable(path, f"its format_version is {version!r}; update XraySynth.")
+        digest = document.pop("sha256", None)  # which older files do not have
+        if digest is not None and digest != digest_of(document):
+            raise unreadable(path, "it is damaged: its SHA-256 is not that of its text.")
+        del document["format"], document["format_version"]
         with meaning(path):
             subjects = [
                 SetSubject(entry["name"], entry["split"], tuple(entry["derived_from"]))

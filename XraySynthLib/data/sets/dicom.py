@@ -57,11 +57,8 @@ HEADER = ["PatientID", "Rows", "NumberOfFrames", "SyntheticData"]
 def check(description: SetDescription) -> None:
     """Refuse names that cannot be a patient's, and too many masks; see `layouts.Layout`."""
     check_mask_count(description, MAX_MASKS)
-    names = [subject.name for subject in description.subjects]
-    for name in names:
-        _folder_name(name)
-    if len({name.casefold() for name in names}) < len(names):
-        raise UsageError("Subjects of a DICOM set must differ in more than upper and lower case.")
+    for subject in description.subjects:
+        _folder_name(subject.name)
 
 
 def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]:
@@ -127,6 +124,8 @@ def read(path: Path, split: str | None = None) -> Sequence[Sample]:
             continue
         if _beside(file, RECORD).is_file():
             places.append((file, file.stem, None, 0))
+        elif file.parent.name in splits:
+            raise unreadable(_beside(file, RECORD), "there is no such file.")
         else:
             places += _foreign_places(file, path)
     return LazySamples(places, _load)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol, cast
 
 from XraySynthLib.data.formats.dicom_files import is_dicom
@@ -13,17 +12,8 @@ from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.xray import Quantity
 from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
 
-LAYOUTS = MappingProxyType(
-    {
-        "coco": "COCO keypoints: PNG images, annotations/SPLIT.json",
-        "deepfluoro": "DeepFluoro's preprocessed HDF5, one file",
-        "synthex": "SyntheX's triples: TIFF, label PNG, landmarks in HDF5",
-        "webdataset": "WebDataset shards: SPLIT-000000.tar",
-        "dicom": "DICOM XA, a file an image",
-        "scene": "a Slicer scene, scene.mrb",
-    }
-)
-"""Layout -> what it is. Each is a module of this package."""
+LAYOUTS = ("coco", "deepfluoro", "synthex", "webdataset", "dicom", "scene")
+"""Each is a module of this package."""
 
 
 class Layout(Protocol):
@@ -126,7 +116,15 @@ def open_set(path: str | Path, split: str | None = None) -> Sequence[Sample]:
         UnreadableFileError: If nothing there is a set, or the set is not whole.
     """
     path = Path(path)
-    return layout_module(_layout_of(path)).read(path, split)
+    samples = layout_module(_layout_of(path)).read(path, split)
+    if (path / SET_NAME).is_file():
+        wanted = SetDescription.read(path / SET_NAME).n_images_of(split)
+        if len(samples) < wanted:
+            raise UnreadableFileError(
+                f"Cannot read {path}: {wanted - len(samples)} of its {wanted} images are missing; "
+                "the export command that made it makes them again."
+            )
+    return samples
 
 
 def _layout_of(path: Path) -> str:

@@ -105,7 +105,7 @@ def write_part_record(
         "files": {name: sha256_of(folder / name) for name in sorted(files)},
         "samples": records,
     }
-    document["sha256"] = _digest(document)
+    document["sha256"] = digest_of(document)
     path = folder / f"{part.stem}.json"
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(document, allow_nan=False) + "\n", "utf-8")
@@ -122,14 +122,15 @@ def read_part_record(folder: Path, part: Part) -> dict[str, Any] | None:
         return None
     with reading(path, "a JSON file"):
         document = json.loads(path.read_text("utf-8"))
-    if not isinstance(document, dict) or document.pop("sha256", None) != _digest(document):
+    if not isinstance(document, dict) or document.pop("sha256", None) != digest_of(document):
         raise unreadable(path, "it is damaged: its SHA-256 is not that of its text.")
     if document["part"] != asdict(part) or len(document["samples"]) != part.count:
         raise unreadable(path, "it is the record of another part.")
     return document
 
 
-def _digest(document: dict[str, Any]) -> str:
+def digest_of(document: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object's text, hexadecimal."""
     return hashlib.sha256(json.dumps(document, allow_nan=False).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ and a label map has one bone a pixel. Everything else is in the volume node's at
 there come back moved. Checked both ways against slicer-core 5.13.
 """
 
+import errno
 import json
 import posixpath
 import zipfile
@@ -80,7 +81,8 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
             window = max(high - low, 1e-6), (high + low) / 2
             node = {**sample_to_record(sample), "masks": None}, window
             _add(archive, f"{stem}.json", json.dumps(node, allow_nan=False).encode())
-            _add(archive, f"{stem}.nrrd", _nrrd(sample.xray.values, ras_from_ijk(view)))
+            nrrd = _nrrd(sample.xray.values, ras_from_ijk(view), temporary)
+            _add(archive, f"{stem}.nrrd", nrrd)
             points_ras_mm = view.detector_points_ras_mm(sample.landmarks.points_px)
             points_lps_mm = transform_points(LPS_FROM_RAS, points_ras_mm)
             text = markups_text(sample.landmarks.names, points_lps_mm, sample.key)
@@ -151,11 +153,16 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(info, data)
 
 
-def _nrrd(values: NDArray, matrix: NDArray) -> bytes:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "xray.nrrd"
-        write_itk(np.array(values)[None], matrix, path)
-        return path.read_bytes()
+def _nrrd(values: NDArray, matrix: NDArray, archive: Path) -> bytes:
+    """An image as NRRD, by way of a file on the archive's disk, of which errors speak."""
+    try:
+        with TemporaryDirectory(dir=archive.parent, prefix=".tmp-") as folder:
+            path = Path(folder) / "xray.nrrd"
+            write_itk(np.array(values)[None], matrix, path)
+            return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or "it cannot be written, perhaps because the disk is full"
+        raise OSError(error.errno or errno.EIO, reason, str(archive)) from error
 
 
 def _values(nrrd: bytes) -> NDArray:

@@ -125,11 +125,12 @@ def _load(place: tuple[Path, str]) -> Sample:
     image, labels, landmarks = (root.parent / name for name in _files(root.name, stem))
     xray = read_raster(image)[0]
     points_px, record = _read_landmarks(landmarks)
-    masks = _read_masks(labels, xray.values.shape) if labels.exists() else None
     if record is not None:
+        kept = None
         with reading(landmarks, "a file of XraySynth"):
-            names = record["masks"]
-            kept = None if names is None else {n: m for n, m in (masks or {}).items() if n in names}
+            if record["masks"] is not None:
+                masks = _read_masks(labels, xray.values.shape)
+                kept = {name: mask for name, mask in masks.items() if name in record["masks"]}
         return sample_from_record(record, xray.values, kept, landmarks)
     rows, columns = xray.values.shape
     inside = np.asarray(((points_px >= 0) & (points_px <= [columns - 1, rows - 1])).all(axis=1))
@@ -142,7 +143,7 @@ def _load(place: tuple[Path, str]) -> Sample:
             key=f"{root.name}-{stem}",
             xray=xray,
             landmarks=ImageLandmarkSet(names, points_px, inside, np.ones(len(names))),
-            masks=masks,
+            masks=_read_masks(labels, xray.values.shape) if labels.exists() else None,
             provenance=Provenance("simulated", f"{root.parent.name}-{root.name}"),
         )
 

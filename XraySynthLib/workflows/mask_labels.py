@@ -4,6 +4,7 @@
 the map's own.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data.pelvis import BONE_NAMES
 from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.workflows.config import Progress
+from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.subjects import SubjectFolder
 
 ALL_BONES = tuple(BONE_NAMES)
 BONE_LAYOUTS = ("deepfluoro", "synthex")
@@ -38,6 +42,21 @@ def checked_label_values(values: tuple[int, ...] | None, layout: str) -> tuple[i
     return values
 
 
+def check_label_maps(
+    subjects: Collection[SubjectFolder], wanted: tuple[int, ...], progress: Progress
+) -> None:
+    """Refuse label maps of which no masks can be made, before an image is made.
+
+    Raises:
+        UnreadableFileError: As `known_labels` says.
+    """
+    from XraySynthLib.data.formats import read_labels
+
+    maps = [subject.labels for subject in subjects if wanted and subject.labels is not None]
+    for path in tracked(maps, "labels", len(maps), progress) if maps else ():
+        known_labels(read_labels(path)[0], wanted, path)
+
+
 def known_labels(labels: NDArray, wanted: tuple[int, ...], path: Path | None) -> NDArray:
     """Number a subject's labels as `wanted` does.
 
@@ -50,7 +69,7 @@ def known_labels(labels: NDArray, wanted: tuple[int, ...], path: Path | None) ->
     Raises:
         UnreadableFileError: If whose ids the map has is unclear, or none of the labels is there.
     """
-    from XraySynthLib.anatomy import with_deepfluoro_ids
+    from XraySynthLib.anatomy.label_maps import with_deepfluoro_ids
 
     try:
         labels = with_deepfluoro_ids(labels)

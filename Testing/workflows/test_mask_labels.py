@@ -44,6 +44,21 @@ def test_maps_of_unknown_makers_are_refused(export, ids, failed, tmp_path):
     assert not (tmp_path / "set/set.json").exists()
 
 
+def test_maps_are_judged_before_an_image_is_made(export, failed, tmp_path, monkeypatch):
+    from XraySynthLib.workflows import export as workflow
+
+    monkeypatch.setattr(workflow, "make_part", None)
+    words = ("--format", "webdataset", "--label-values", 99)
+    for more in ((), ("--dry-run",)):
+        failed(export({3: 3, 7: 7}, *words, *more), 1, "none of the labels 99; it has 3, 7")
+        failed(export({3: 60, 7: 61}, *words[:2], *more), 1, "which are not known as bones")
+
+
+def test_no_map_is_read_where_no_masks_are_made(export, tmp_path):
+    outcome = export({3: 60, 7: 61}, "--format", "webdataset", "--no-masks")
+    assert outcome.code == 0, outcome.err
+
+
 def test_labels_chosen_are_taken_as_they_are(export, tmp_path):
     outcome = export({3: 60, 7: 61}, "--format", "webdataset", "--label-values", 61)
     assert outcome.code == 0, outcome.err
