@@ -152,8 +152,9 @@ def block_means(image: np.ndarray) -> np.ndarray:
 
 def noise_free_pairs(config: export.ExportConfig):
     """The transmissions of the first images of each subject without noise: ours, the loop's."""
-    _, subjects, recipe = export.plan_set(config)
-    for number, source in enumerate(subjects.values()):
+    plan = export.plan_set(config)
+    recipe = plan.recipe
+    for number, source in enumerate(plan.subjects.values()):
         volume, landmarks = source.read()
         materials = materials_from_hu(volume).cropped()
         of_materials = rtk_projectors(materials)
