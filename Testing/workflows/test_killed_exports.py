@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-N_KILLS = 6
+from XraySynthLib.data.sets.layouts import LAYOUTS
+
+N_KILLS = 10
 OPTIONS = (
     "--views", 16, "--part-size", 1, "--seed", 5, "--workers", 2, "--progress", "none",
-    "--shape-px", 160, 160, "--pixel-spacing-mm", 1.8, 1.8, "--label-values", 3, 7,
+    "--shape-px", 160, 160, "--pixel-spacing-mm", 1.8, 1.8, "--label-values", 3,
 )  # fmt: skip
 LONGEST_DELAY_S = 0.2
 """Less than two workers take for a few of the 48 parts."""
@@ -43,7 +45,7 @@ def kill_at_work(process: subprocess.Popen, folder: Path, delay_s: float) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["coco", "deepfluoro"])
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_killed_again_and_again(layout, write_subject, tmp_path):
     for name in ("anna", "ben", "carl"):
         write_subject(tmp_path / "subjects" / name)

@@ -38,11 +38,13 @@ def test_steps_are_counted(n_workers, tmp_path):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from pathlib import Path
 from Testing.workflows.test_workers import touch_then_sleep
 from XraySynthLib.workflows.workers import map_unordered
 if __name__ == "__main__":
+    # What a shell starts in the background ignores Ctrl-C, and so would we.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         list(map_unordered(touch_then_sleep, ["a", "b", "c", "d"], (Path(sys.argv[1]),), 2))
     except KeyboardInterrupt:
