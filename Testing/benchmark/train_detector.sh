@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Everything behind the shipped landmark detector, from nothing: people, sets, training, a test set.
 #
-#     Testing/benchmark/train_detector.sh FOLDER [COARSE] [FINE] [SCALE]
+#     Testing/benchmark/train_detector.sh FOLDER [COARSE] [FINE] [MORE] [SCALE]
 #
-# COARSE and FINE images are shown in training at 128 and then at 192 px (default 180000 and 144000);
-# SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there
-# already is left as it is, and training goes on where it ended, so the same command resumes.
-# Processor seconds on one core of a Sapphire Rapids Xeon: a compact person 4.4, an image 0.04;
-# training 0.010 an image at 128 px and 0.017 at 192, making images ready included.
+# COARSE and FINE images are shown in training at 128 and then at 192 px, and MORE at 192 px of twice
+# as many people (default 180000, 144000, 300000); SCALE divides the number of people and views
+# (default 1, 8 for a try). Any stage that is there already is left as it is, and training goes on
+# where it ended, so the same command resumes. Processor seconds on one core of a Sapphire Rapids
+# Xeon: a compact person 4.4, an image 0.04; training 0.010 an image at 128 px and 0.017 at 192,
+# making images ready included.
 set -euo pipefail
-folder=$1 coarse=${2:-180000} fine=${3:-144000} scale=${4:-1}
+folder=$1 coarse=${2:-180000} fine=${3:-144000} more=${4:-300000} scale=${5:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"
@@ -19,6 +20,7 @@ cd "$folder"
 $run generate --output people-compact --count "$(part 40)" --seed 101 --progress none &
 compact=$!
 $run generate --output people-wide --count "$(part 48)" --seed 102 --preset wide --progress none
+$run generate --output people-more --count "$(part 100)" --seed 106 --preset wide --progress none
 wait $compact
 
 # Sets: 256 px over 300 mm; 60 and 120 kVp are kept for the test. The same seed splits a folder of
@@ -37,15 +39,19 @@ set_of people-wide set-standard 32 --poses standard-views
 set_of people-wide set-spine 12 --aim-offset-mm 0 0 170
 set_of people-wide set-thighs 12 --aim-offset-mm 0 0 -190
 set_of people-wide set-flank 6 --aim-offset-mm 130 0 60
+set_of people-more set-more-free 64
+set_of people-more set-more-standard 32 --poses standard-views
 
-# Most of the images at 128 px, where they cost half as much, then the rest at 192.
+# At first at 128 px, where an image costs half as much.
+few=(set-compact set-free set-standard set-spine set-thighs set-flank)
 train() {
-    $run train landmarks --name pelvis-landmarks "$@" \
-        --data set-compact set-free set-standard set-spine set-thighs set-flank \
-        --weights 3 5 3 0.5 0.5 0.25
+    $run train landmarks --name pelvis-landmarks "$@"
 }
-train --images "$coarse" --output run-128 --side-px 128
-train --images "$fine" --output run --side-px 192 --start run-128/model --learning-rate 1e-3
+train --images "$coarse" --output run-128 --side-px 128 --data "${few[@]}" --weights 3 5 3 0.5 0.5 0.25
+train --images "$fine" --output run-192 --side-px 192 --start run-128/model --learning-rate 1e-3 \
+    --data "${few[@]}" --weights 3 5 3 0.5 0.5 0.25
+train --images "$more" --output run --side-px 192 --start run-192/model --learning-rate 1e-3 \
+    --data "${few[@]}" set-more-free set-more-standard --weights 3 5 3 0.5 0.5 0.25 9 5
 
 # The six people held out, finer, with another C-arm, and spectra, scatter, dose and blur that no
 # training image has.
