@@ -14,8 +14,7 @@ from XraySynthLib.ct.intensity import from_hu
 from XraySynthLib.ct.networks import Autoencoder, to_blocks
 from XraySynthLib.ct.store import TrainingVolume
 from XraySynthLib.ct.tissues import BONES, KINDS, mirrored_kinds
-from XraySynthLib.training.average import WeightAverage
-from XraySynthLib.training.loop import TrainingState
+from XraySynthLib.training.loop import TrainingState, new_training_state
 
 Batch = dict[str, torch.Tensor]
 Losses = tuple[torch.Tensor, dict[str, torch.Tensor]]
@@ -34,12 +33,7 @@ def new_state(
 ) -> TrainingState:
     """A network with its optimizer and its average."""
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    )
-    return TrainingState(network, optimizer, WeightAverage(network, half_life_crops))
+    return new_training_state(network, half_life_crops, weight_decay)
 
 
 def autoencoder_loss(model: nn.Module, batch: Batch) -> Losses:

@@ -5,9 +5,8 @@ autoencoder.safetensors  weights, 16 bits a number; likewise latents.safetensors
                          latents) and refiner.safetensors
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,13 @@ from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.training.model_folder import (
+    CONFIG_NAME,
+    read_model_document,
+    write_model_config,
+)
 from XraySynthLib.training.tensor_files import save_tensors
 
-CONFIG_NAME = "config.json"
 PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
 LATENT_STEPS, REFINER_STEPS = 8, 8
@@ -225,9 +228,7 @@ def save_generator(
         weights = {name: tensor.half() for name, tensor in networks[part].state_dict().items()}
         with atomic_path(folder / f"{part}.safetensors") as temporary:
             save_tensors(weights, temporary)
-    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(config)}
-    with atomic_path(folder / CONFIG_NAME) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    write_model_config(config, FORMAT, FORMAT_VERSION, folder)
 
 
 def read_generator_config(folder: Path) -> GeneratorConfig:
@@ -236,15 +237,8 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
     Raises:
         UnreadableFileError: If the folder holds none, or one of a newer version.
     """
-    path = folder / CONFIG_NAME
-    if not path.is_file():
-        raise UnreadableFileError(f"{folder} holds no CT generator: it has no {CONFIG_NAME}.")
     try:
-        document = json.loads(path.read_text("utf-8"))
-        if document.pop("format") != FORMAT:
-            raise ValueError("it is no CT generator's")
-        if document.pop("format_version") != FORMAT_VERSION:
-            raise ValueError("it is of another version; update XraySynth")
+        document = read_model_document(folder, FORMAT, FORMAT_VERSION, "CT generator")
         document["networks"] = NetworkConfig(**document["networks"])
         for name in ("kinds", "scalars", "latent_mean", "latent_deviation", "spacing_mm", "people"):
             document[name] = tuple(document[name])
@@ -253,7 +247,7 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
         document["tissue_hu"] = {k: tuple(v) for k, v in document["tissue_hu"].items()}
         return GeneratorConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"Cannot read {path}: {error}.") from error
+        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error
 
 
 def load_generator(folder: Path, device: torch.device | None = None) -> Generator:

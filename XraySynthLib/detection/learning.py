@@ -25,9 +25,8 @@ from XraySynthLib.detection.heatmaps import cells_from_px, decode, heatmap_loss,
 from XraySynthLib.detection.mirror import both_ways_round, partners_of
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.detection.store import ImageStore
-from XraySynthLib.training.average import WeightAverage
 from XraySynthLib.training.batches import batches
-from XraySynthLib.training.loop import Step, TrainingState, train
+from XraySynthLib.training.loop import Step, TrainingState, new_training_state, train
 from XraySynthLib.training.schedule import Schedule
 
 Batch = dict[str, torch.Tensor]
@@ -106,12 +105,7 @@ def new_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = HeatmapNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    )
-    return TrainingState(network, optimizer, WeightAverage(network, half_life_images))
+    return new_training_state(network, half_life_images, weight_decay)
 
 
 @dataclass(frozen=True, eq=False)

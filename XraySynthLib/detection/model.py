@@ -5,9 +5,8 @@ model.safetensors   its weights, 16 bits a number
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,14 @@ from XraySynthLib.detection.network import (
     NetworkConfig,
 )
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.training.model_folder import (
+    CONFIG_NAME,
+    read_model_document,
+    write_model_config,
+)
 from XraySynthLib.training.tensor_files import save_tensors
 
-CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+WEIGHTS_NAME = "model.safetensors"
 FORMAT, FORMAT_VERSION = "xraysynth-landmark-detector", 1
 
 
@@ -159,9 +163,7 @@ def save_detector(config: DetectorConfig, network: HeatmapNetwork, folder: Path)
     }
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
         save_tensors(weights, temporary)
-    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(config)}
-    with atomic_path(folder / CONFIG_NAME) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    write_model_config(config, FORMAT, FORMAT_VERSION, folder)
 
 
 def read_detector_config(folder: Path) -> DetectorConfig:
@@ -170,22 +172,15 @@ def read_detector_config(folder: Path) -> DetectorConfig:
     Raises:
         UnreadableFileError: If the folder holds none, or one of a newer version.
     """
-    path = folder / CONFIG_NAME
-    if not path.is_file():
-        raise UnreadableFileError(f"{folder} holds no landmark detector: it has no {CONFIG_NAME}.")
     try:
-        document = json.loads(path.read_text("utf-8"))
-        if document.pop("format") != FORMAT:
-            raise ValueError("it is no landmark detector's")
-        if document.pop("format_version") != FORMAT_VERSION:
-            raise ValueError("it is of another version; update XraySynth")
+        document = read_model_document(folder, FORMAT, FORMAT_VERSION, "landmark detector")
         document["network"] = NetworkConfig(**document["network"])
         document["calibration"] = Calibration(**document["calibration"])
         for name in ("landmark_names", "people"):
             document[name] = tuple(document[name])
         return DetectorConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"Cannot read {path}: {error}.") from error
+        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error
 
 
 def load_detector(folder: Path, device: torch.device | None = None) -> Detector:

@@ -32,6 +32,18 @@ class TrainingState:
     images: int = 0
 
 
+def new_training_state(
+    network: nn.Module, half_life_images: float, weight_decay: float
+) -> TrainingState:
+    """A network with AdamW, which does not decay norms and biases, and its average."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    )
+    return TrainingState(network, optimizer, WeightAverage(network, half_life_images))
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the loop.
