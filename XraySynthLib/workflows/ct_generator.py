@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from XraySynthLib.data import Volume
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.workflows.packages import need_torch_packages
 
 if TYPE_CHECKING:
     from XraySynthLib.ct.maisi import Maisi
@@ -39,7 +40,7 @@ def generator_config(model: Path | None) -> "GeneratorConfig":
         MissingDependencyError: If a package that it needs is not installed.
     """
     folder = generator_folder(model)
-    _need_packages()
+    need_torch_packages("The CT generator", "einops")
     from XraySynthLib.ct.model import read_generator_config
 
     return read_generator_config(folder)
@@ -52,7 +53,7 @@ def ready_generator(model: Path | None, device: str) -> "Generator":
         XraySynthError: If it cannot be used, or the device is not there.
     """
     folder = generator_folder(model)
-    _need_packages()
+    need_torch_packages("The CT generator", "einops")
     import torch
 
     from XraySynthLib.ct.model import load_generator
@@ -71,7 +72,7 @@ def check_maisi(folder: Path, shape: tuple[int, int, int], spacing_mm: float) ->
         UnreadableFileError: If a file is not there.
         MissingDependencyError: If a package that it needs is not installed.
     """
-    _need_packages()
+    need_torch_packages("The CT generator", "einops")
     from XraySynthLib.ct.maisi import check_maisi_grid, read_maisi_config
 
     try:
@@ -87,7 +88,7 @@ def ready_maisi(folder: Path, device: str) -> "Maisi":
     Raises:
         XraySynthError: If it cannot be used, or the device is not there.
     """
-    _need_packages()
+    need_torch_packages("The CT generator", "einops")
     import torch
 
     from XraySynthLib.ct.maisi import load_maisi
@@ -140,13 +141,3 @@ def generated_volume(
     config = generator.config
     quality = quality_of(values_hu, kinds, spacing_mm, config.tissue_hu, config.least_agreement)
     return Volume(values_hu, condition.rendered.ras_from_ijk, labels), quality
-
-
-def _need_packages() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "monai", "einops", "safetensors"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(
-                f"The CT generator needs the package {package!r}: pip install 'xraysynth[torch]'."
-            )

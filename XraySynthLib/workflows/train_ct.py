@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
+from XraySynthLib.workflows.packages import need_torch_packages
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.subjects import find_subjects
 from XraySynthLib.workflows.workers import usable_cpus
@@ -122,7 +123,7 @@ def check_inputs(config: TrainCtConfig) -> None:
         without = [one.name for one in find_subjects(folder) if one.labels is None]
         if without:
             raise UnreadableFileError(f"{folder}: {without[0]} has no label map.")
-    _need_packages()
+    need_torch_packages("Training", "einops", "accelerate", "tensorboard")
     from XraySynthLib.training.run_folder import check_run_folder
 
     for stage in STAGES:
@@ -481,13 +482,3 @@ def _options(config: TrainCtConfig) -> dict[str, Any]:
     return {
         name: value for name, value in config_to_dict(config).items() if name not in NOT_OF_THE_RUN
     }
-
-
-def _need_packages() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "monai", "einops", "accelerate", "safetensors", "tensorboard"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(
-                f"Training needs the package {package!r}: pip install 'xraysynth[torch]'."
-            )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from XraySynthLib.data import ImageLandmarkSet, Xray
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
+from XraySynthLib.workflows.packages import need_torch_packages
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.workers import usable_cpus
 
@@ -123,7 +124,7 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
             raise UnreadableFileError(f"--data {path} does not exist.")
     if config.start is not None and not (config.start / "config.json").is_file():
         raise UnreadableFileError(f"--start {config.start} holds no landmark detector.")
-    _need_packages()
+    need_torch_packages("Training", "accelerate", "tensorboard")
     from XraySynthLib.training.run_folder import check_run_folder
 
     check_run_folder(config.output, _options(config))
@@ -269,16 +270,6 @@ def _options(config: TrainLandmarksConfig) -> dict[str, Any]:
     return {
         name: value for name, value in config_to_dict(config).items() if name not in NOT_OF_THE_RUN
     }
-
-
-def _need_packages() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "monai", "accelerate", "safetensors", "tensorboard"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(
-                f"Training needs the package {package!r}: pip install 'xraysynth[torch]'."
-            )
 
 
 def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageStore]":
