@@ -4,13 +4,13 @@
 #     Testing/benchmark/train_detector.sh FOLDER [COARSE] [FINE] [MORE] [SCALE]
 #
 # COARSE and FINE images are shown in training at 128 and then at 192 px, and MORE at 192 px of twice
-# as many people (default 180000, 144000, 300000); SCALE divides the number of people and views
+# as many people (default 180000, 144000, 220000); SCALE divides the number of people and views
 # (default 1, 8 for a try). Any stage that is there already is left as it is, and training goes on
 # where it ended, so the same command resumes. Processor seconds on one core of a Sapphire Rapids
 # Xeon: a compact person 4.4, an image 0.04; training 0.010 an image at 128 px and 0.017 at 192,
 # making images ready included.
 set -euo pipefail
-folder=$1 coarse=${2:-180000} fine=${3:-144000} more=${4:-300000} scale=${5:-1}
+folder=$1 coarse=${2:-180000} fine=${3:-144000} more=${4:-220000} scale=${5:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"

@@ -31,6 +31,9 @@ NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output
 MODEL_FOLDER = "model"
 PREDICTIONS_PICTURE = "predictions.png"
 VALIDATION_STREAM = 0x7A11D
+ELASTIC_SHARE, ELASTIC, ELASTIC_CELLS = 0.5, (0.004, 0.018), (3, 5)
+"""Of the deformation in training: share of the images, greatest displacement as a share of the
+shorter side, control cells along a side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +248,10 @@ def _look(
 
 
 def randomisation(strength: str) -> "Randomise | None":
-    """The randomisation of a preset's name; half turns aside, which the detector undoes."""
+    """A preset's randomisation, but for half turns, which the detector undoes, and with more and
+    stronger elastic deformation: people whom the shape model does not know differ so from those
+    whom it draws.
+    """
     from dataclasses import replace
 
     from XraySynthLib.data.randomisation import PRESETS, draw_randomisation, randomise_image
@@ -253,7 +259,15 @@ def randomisation(strength: str) -> "Randomise | None":
     ranges = PRESETS[strength]
     if strength == "none":
         return None
-    ranges = replace(ranges, plane=replace(ranges.plane, turn_share=0.0))
+    elastic_share = ELASTIC_SHARE if ranges.plane.elastic_share else 0.0
+    plane = replace(
+        ranges.plane,
+        turn_share=0.0,
+        elastic_share=elastic_share,
+        elastic=ELASTIC,
+        elastic_cells=ELASTIC_CELLS,
+    )
+    ranges = replace(ranges, plane=plane)
 
     def randomise(
         xray: Xray, landmarks: ImageLandmarkSet, rng: np.random.Generator
