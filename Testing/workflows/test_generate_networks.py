@@ -1,10 +1,12 @@
 """`xraysynth generate` with networks: of a user's label map, and by MAISI; tiny ones."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from XraySynthLib.anatomy.label_maps import tissue_table
 from XraySynthLib.anatomy.parts import LABEL_IDS, Bone
@@ -121,6 +123,11 @@ def test_a_label_map_becomes_a_ct_with_its_landmarks(xraysynth, a_generator, a_l
     again = xraysynth(*words, "--labels", path, "--seed", 1)
     assert again.code == 2 and "other options" in again.err
     assert xraysynth(*words, "--labels", path, "--count", 2).code == 0
+    other = shutil.copytree(a_generator, tmp_path / "other-model")
+    weights = load_file(other / "refiner.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "refiner.safetensors")
+    another = xraysynth(*words[:-1], other, "--labels", path, "--count", 2)
+    assert another.code == 2 and "other options" in another.err
 
 
 def changed(path, folder, change):

@@ -8,7 +8,7 @@ import pytest
 
 from XraySynthLib.data import LandmarkSet, Volume
 from XraySynthLib.data.formats import read_volume, write_labels, write_landmarks, write_volume
-from XraySynthLib.workflows import conditions, generate, train_ct, workers
+from XraySynthLib.workflows import conditions, ct_training, generate, train_ct, workers
 from XraySynthLib.workflows.subjects import find_subjects
 from XraySynthLib.workflows.training_watch import Watch
 
@@ -47,8 +47,8 @@ def patched():
         return rendered[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_ct, "PRESETS", {"compact": SIZES})
-        patch.setattr(train_ct, "N_VALIDATION_CROPS", 4)
+        patch.setattr(ct_training, "PRESETS", {"compact": SIZES})
+        patch.setattr(ct_training, "N_VALIDATION_CROPS", 4)
         patch.setattr(workers, "usable_cpus", lambda: 1)  # so small a network waits for threads
         patch.setitem(generate.PRESETS, "compact", GRID)
         patch.setattr(conditions, "sampled_condition", once)

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from XraySynthLib.errors import XraySynthError
 from XraySynthLib.training.average import WeightAverage
 from XraySynthLib.training.schedule import Schedule
 
@@ -83,7 +84,7 @@ def train(
         A step each time the weights have changed.
 
     Raises:
-        ArithmeticError: If the loss is no number any more.
+        XraySynthError: If the loss is no number any more.
     """
     bare = accelerator.unwrap_model(state.model)
     for batch in batches:
@@ -100,6 +101,9 @@ def train(
         state.average.update(bare, state.images, batch_images)
         value = float(loss.detach())
         if not value < float("inf"):
-            raise ArithmeticError(f"The loss is {value} after {state.images} images.")
+            raise XraySynthError(
+                f"The loss is {value} after {state.images} images: the training has broken down; "
+                "begin again, in another --output, with a smaller --learning-rate."
+            )
         numbers: dict[str, Any] = {name: float(part.detach()) for name, part in details.items()}
         yield Step(state.images, value, learning_rate, numbers)

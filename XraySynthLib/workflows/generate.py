@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +46,7 @@ FILE_NAMES = CT_NAME, LABELS_NAME, LANDMARKS_NAME, PICTURE_NAME = (
 )
 PROVENANCE_NAME = "provenance.json"
 """Last in the alphabet, so that it is there when the others are."""
+MODEL_SUFFIXES = (".json", ".pt", ".safetensors")
 TRIES = 3
 """How often a CT that fails its quality check is drawn again."""
 
@@ -252,17 +254,34 @@ def _digests(config: GenerateConfig, index: int) -> dict[str, str] | None:
     return digests
 
 
-_OWN_OPTIONS = ("backend", "preset", "given", "labels")
+_OWN_OPTIONS = ("backend", "preset", "given", "labels", "model")
 
 
 def _own_options(config: GenerateConfig) -> dict[str, Any]:
     """What tells one run's subjects from another's, as provenance.json has it."""
     given = config.parameters and json.loads(config.parameters.read_text("utf-8"))
     labels = config.labels and _digest_of(config.labels, config.labels.stat().st_mtime_ns)
-    return {"backend": config.backend, "preset": config.preset, "given": given, "labels": labels}
+    model = None if config.backend == "rendered" else _model_digest(config)
+    return {
+        "backend": config.backend,
+        "preset": config.preset,
+        "given": given,
+        "labels": labels,
+        "model": model,
+    }
 
 
-@lru_cache(1)
+def _model_digest(config: GenerateConfig) -> str:
+    """SHA-256 of a generator's files."""
+    from XraySynthLib.workflows.ct_generator import generator_folder
+
+    folder = generator_folder(config.model)
+    files = sorted(one for one in folder.iterdir() if one.suffix in MODEL_SUFFIXES)
+    digests = [f"{one.name} {_digest_of(one, one.stat().st_mtime_ns)}" for one in files]
+    return sha256(" ".join(digests).encode()).hexdigest()
+
+
+@lru_cache(8)
 def _digest_of(path: Path, changed_ns: int) -> str:
     """SHA-256 of a file that has not changed since."""
     return sha256_of(path)
