@@ -13,13 +13,13 @@ from monai.data import MetaTensor
 from monai.networks.schedulers import RFlowScheduler
 
 from XraySynthLib.anatomy.tissues import Label
-from XraySynthLib.ct import maisi
+from XraySynthLib.ct import maisi, maisi_files
 from XraySynthLib.errors import UnreadableFileError
 
 TINY = {
     "latent_channels": 4,
     "autoencoder_def": {
-        **maisi.PUBLISHED["autoencoder_def"],
+        **maisi_files.PUBLISHED["autoencoder_def"],
         "_target_": "monai.apps.generation.maisi.networks.autoencoderkl_maisi.AutoencoderKlMaisi",
         "latent_channels": "@latent_channels",
         "num_channels": [8, 8, 8],
@@ -27,7 +27,7 @@ TINY = {
         "norm_num_groups": 8,
     },
     "diffusion_unet_def": {
-        **maisi.PUBLISHED["diffusion_unet_def"],
+        **maisi_files.PUBLISHED["diffusion_unet_def"],
         "in_channels": "@latent_channels",
         "num_channels": [32, 32],
         "attention_levels": [False, True],
@@ -35,17 +35,17 @@ TINY = {
         "num_res_blocks": 1,
     },
     "controlnet_def": {
-        **maisi.PUBLISHED["controlnet_def"],
+        **maisi_files.PUBLISHED["controlnet_def"],
         "num_channels": [32, 32],
         "attention_levels": [False, True],
         "num_head_channels": [0, 32],
         "num_res_blocks": 1,
         "conditioning_embedding_num_channels": [8, 8, 8],
     },
-    "noise_scheduler": dict(maisi.PUBLISHED["noise_scheduler"]),
+    "noise_scheduler": dict(maisi_files.PUBLISHED["noise_scheduler"]),
 }
 SCALE = 0.8
-FOLDER_FILES = tuple(maisi.FILES.values())
+FOLDER_FILES = tuple(maisi_files.FILES.values())
 AUTOENCODER, UNET, CONTROLNET = FOLDER_FILES
 
 
@@ -61,11 +61,11 @@ def randomised(network, seed):
 @pytest.fixture
 def a_folder(tmp_path):
     """MAISI's files as published: where the weights are, what lies beside them."""
-    (tmp_path / maisi.CONFIG_NAME).write_text(json.dumps(TINY), "utf-8")
-    config = {name: maisi._resolved(TINY, name) for name in maisi.FILES}
+    (tmp_path / maisi_files.CONFIG_NAME).write_text(json.dumps(TINY), "utf-8")
+    config = {name: maisi_files._resolved(TINY, name) for name in maisi_files.FILES}
     states = [
-        randomised(maisi.build_network(name, config[name], cuda=False), n)
-        for n, name in enumerate(maisi.FILES)
+        randomised(maisi_files.build_network(name, config[name], cuda=False), n)
+        for n, name in enumerate(maisi_files.FILES)
     ]
     beside = {"epoch": 7, "loss": np.float64(0.25), "num_train_timesteps": 1000}
     scale = MetaTensor(torch.tensor(SCALE))
@@ -79,7 +79,10 @@ def a_folder(tmp_path):
 def test_the_published_networks_have_their_sizes():
     """Numbers of weights as published: 20.9, 180.5 and 72.0 million."""
     with torch.device("meta"):
-        built = [maisi.build_network(n, maisi.PUBLISHED[n], cuda=False) for n in maisi.FILES]
+        built = [
+            maisi_files.build_network(n, maisi_files.PUBLISHED[n], cuda=False)
+            for n in maisi_files.FILES
+        ]
     states = [
         {name: tuple(t.shape) for name, t in network.state_dict().items()} for network in built
     ]
@@ -106,7 +109,7 @@ def labels():
 
 
 def test_a_ct_of_a_label_map(a_folder, labels):
-    model = maisi.load_maisi(a_folder)
+    model = maisi_files.load_maisi(a_folder)
     assert model.scale_factor == pytest.approx(SCALE) and model.unused == ()
     one = model.generate(labels, 1.5, seed=3, n_steps=2)
     assert one.shape == labels.shape and one.dtype == np.float32
@@ -147,7 +150,7 @@ def recorded(labels, n_steps=4):
     autoencoder = Recorder(None)
     unet = Recorder(torch.ones_like)
     controlnet = Recorder(lambda x: (["down"], "middle"))
-    scheduler = RFlowScheduler(**maisi.PUBLISHED["noise_scheduler"])
+    scheduler = RFlowScheduler(**maisi_files.PUBLISHED["noise_scheduler"])
     model = maisi.Maisi(autoencoder, unet, controlnet, scheduler, SCALE)
     values = model.generate(labels, 1.5, seed=3, n_steps=n_steps)
     return autoencoder, unet, controlnet, values
@@ -271,11 +274,11 @@ def change_of(file, change):
         ),
         (change_of(AUTOENCODER, lambda d: d.update(evil=Evil())), "more than weights"),
         (
-            lambda folder: (folder / maisi.CONFIG_NAME).write_text("{"),
+            lambda folder: (folder / maisi_files.CONFIG_NAME).write_text("{"),
             "config_network_rflow.json",
         ),
         (
-            lambda folder: (folder / maisi.CONFIG_NAME).write_text(
+            lambda folder: (folder / maisi_files.CONFIG_NAME).write_text(
                 json.dumps(TINY | {"controlnet_def": {"_target_": "os.system"}})
             ),
             "controlnet_def is a system, not a ControlNetMaisi",
@@ -286,11 +289,11 @@ def test_files_that_cannot_be_used(a_folder, damage, words, monkeypatch):
     monkeypatch.chdir(a_folder)
     damage(a_folder)
     with pytest.raises(UnreadableFileError, match=words) as caught:
-        maisi.load_maisi(a_folder)
+        maisi_files.load_maisi(a_folder)
     assert "\n" not in str(caught.value)
     assert not (a_folder / "never-made").exists()
 
 
 def test_weights_without_a_place_are_told(a_folder):
     change_of(UNET, lambda d: d["unet_state_dict"].update(old=torch.zeros(1)))(a_folder)
-    assert maisi.load_maisi(a_folder).unused == (f"{UNET}: old",)
+    assert maisi_files.load_maisi(a_folder).unused == (f"{UNET}: old",)

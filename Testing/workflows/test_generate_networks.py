@@ -205,16 +205,16 @@ def test_structures_without_a_tissue_near_the_pelvis(
 @pytest.fixture
 def a_maisi(tmp_path, monkeypatch):
     """A folder with MAISI's files, tiny; and its sizes made as tiny."""
-    from XraySynthLib.ct import maisi
+    from XraySynthLib.ct import maisi, maisi_files
 
     config = {
         "autoencoder_def": {
-            **maisi.PUBLISHED["autoencoder_def"],
+            **maisi_files.PUBLISHED["autoencoder_def"],
             "num_channels": [8, 8, 8],
             "num_res_blocks": [1, 1, 1],
             "norm_num_groups": 8,
         },
-        "noise_scheduler": dict(maisi.PUBLISHED["noise_scheduler"]),
+        "noise_scheduler": dict(maisi_files.PUBLISHED["noise_scheduler"]),
     }
     small = {
         "num_channels": [32, 32],
@@ -223,15 +223,17 @@ def a_maisi(tmp_path, monkeypatch):
         "num_res_blocks": 1,
     }
     for name in ("diffusion_unet_def", "controlnet_def"):
-        config[name] = {**maisi.PUBLISHED[name], **small}
+        config[name] = {**maisi_files.PUBLISHED[name], **small}
     config["controlnet_def"]["conditioning_embedding_num_channels"] = [8, 8, 8]
     folder = tmp_path / "maisi"
     folder.mkdir()
-    (folder / maisi.CONFIG_NAME).write_text(json.dumps(config), "utf-8")
-    for name, key in zip(maisi.FILES, maisi.WEIGHT_KEYS[2:] + maisi.WEIGHT_KEYS[:2], strict=True):
-        weights = maisi.build_network(name, config[name], cuda=False).state_dict()
+    (folder / maisi_files.CONFIG_NAME).write_text(json.dumps(config), "utf-8")
+    for name, key in zip(
+        maisi_files.FILES, maisi_files.WEIGHT_KEYS[2:] + maisi_files.WEIGHT_KEYS[:2], strict=True
+    ):
+        weights = maisi_files.build_network(name, config[name], cuda=False).state_dict()
         document = {key: weights, "scale_factor": torch.tensor(1.0)}
-        torch.save(document, folder / maisi.FILES[name])
+        torch.save(document, folder / maisi_files.FILES[name])
     monkeypatch.setattr(maisi, "SIZES_XY", (32,))
     monkeypatch.setattr(maisi, "SIZES_Z", (32,))
     monkeypatch.setattr(maisi, "SPACING_XY_MM", (0.5, 20.0))

@@ -73,7 +73,8 @@ def check_maisi(folder: Path, shape: tuple[int, int, int], spacing_mm: float) ->
         MissingDependencyError: If a package that it needs is not installed.
     """
     need_torch_packages("The CT generator", "einops")
-    from XraySynthLib.ct.maisi import check_maisi_grid, read_maisi_config
+    from XraySynthLib.ct.maisi import check_maisi_grid
+    from XraySynthLib.ct.maisi_files import read_maisi_config
 
     try:
         check_maisi_grid(shape, spacing_mm)
@@ -91,7 +92,7 @@ def ready_maisi(folder: Path, device: str) -> "Maisi":
     need_torch_packages("The CT generator", "einops")
     import torch
 
-    from XraySynthLib.ct.maisi import load_maisi
+    from XraySynthLib.ct.maisi_files import load_maisi
     from XraySynthLib.training.precision import device_of
     from XraySynthLib.workflows.workers import usable_cpus
 
