@@ -31,9 +31,10 @@ NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output
 MODEL_FOLDER = "model"
 PREDICTIONS_PICTURE = "predictions.png"
 VALIDATION_STREAM = 0x7A11D
-ELASTIC_SHARE, ELASTIC, ELASTIC_CELLS = 0.5, (0.004, 0.018), (3, 5)
-"""Of the deformation in training: share of the images, greatest displacement as a share of the
-shorter side, control cells along a side."""
+ELASTIC_SHARE, ELASTIC_STEEPNESS, ELASTIC_CELLS = 0.6, (0.02, 0.1), (1, 5)
+"""Of the deformation in training: share of the images; its greatest displacement as a share of the
+shorter side, with one control cell more along a side than it has; control cells along a side. Few
+cells change proportions, many the outline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,20 +261,16 @@ def randomisation(strength: str) -> "Randomise | None":
     if strength == "none":
         return None
     elastic_share = ELASTIC_SHARE if ranges.plane.elastic_share else 0.0
-    plane = replace(
-        ranges.plane,
-        turn_share=0.0,
-        elastic_share=elastic_share,
-        elastic=ELASTIC,
-        elastic_cells=ELASTIC_CELLS,
-    )
-    ranges = replace(ranges, plane=plane)
+    plane = replace(ranges.plane, turn_share=0.0, elastic_share=elastic_share)
 
     def randomise(
         xray: Xray, landmarks: ImageLandmarkSet, rng: np.random.Generator
     ) -> tuple[Xray, ImageLandmarkSet]:
         rows, columns = xray.values.shape
-        record = draw_randomisation(ranges, (rows, columns), rng)
+        cells = int(rng.integers(ELASTIC_CELLS[0], ELASTIC_CELLS[1] + 1))
+        least, greatest = (share / (cells + 1) for share in ELASTIC_STEEPNESS)
+        drawn = replace(plane, elastic=(least, greatest), elastic_cells=(cells, cells))
+        record = draw_randomisation(replace(ranges, plane=drawn), (rows, columns), rng)
         moved, marked, _ = randomise_image(xray, landmarks, None, record)
         return moved, marked
 
