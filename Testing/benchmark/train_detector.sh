@@ -4,13 +4,13 @@
 #     Testing/benchmark/train_detector.sh FOLDER [COARSE] [FINE] [MORE] [LAST] [SCALE]
 #
 # COARSE and FINE images are shown in training at 128 and then at 192 px, then MORE at 192 px of twice
-# as many people, and LAST at 256 px (default 180000, 144000, 220000, 90000); SCALE divides the number
+# as many people, and LAST more of them (default 180000, 144000, 220000, 100000); SCALE divides the number
 # of people and views (default 1, 8 for a try). Any stage that is there already is left as it is, and training goes on
 # where it ended, so the same command resumes. Processor seconds on one core of a Sapphire Rapids
 # Xeon: a compact person 4.4, an image 0.04; training 0.010 an image at 128 px and 0.017 at 192,
 # making images ready included.
 set -euo pipefail
-folder=$1 coarse=${2:-180000} fine=${3:-144000} more=${4:-220000} last=${5:-90000} scale=${6:-1}
+folder=$1 coarse=${2:-180000} fine=${3:-144000} more=${4:-220000} last=${5:-100000} scale=${6:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"
@@ -53,7 +53,7 @@ train --images "$fine" --output run-192 --side-px 192 --start run-128/model --le
 all=("${few[@]}" set-more-free set-more-standard)
 train --images "$more" --output run-more --side-px 192 --start run-192/model --learning-rate 1e-3 \
     --data "${all[@]}" --weights 3 5 3 0.5 0.5 0.25 9 5
-train --images "$last" --output run --side-px 256 --start run-more/model --learning-rate 7e-4 \
+train --images "$last" --output run --side-px 192 --start run-more/model --learning-rate 7e-4 \
     --data "${all[@]}" --weights 3 5 3 0.5 0.5 0.25 9 5
 
 # The six people held out, finer, with another C-arm, and spectra, scatter, dose and blur that no
