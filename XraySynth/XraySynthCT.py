@@ -1,7 +1,7 @@
 """CT Generator: the panel. What it does to the scene is in `XraySynthSlicer.ct`."""
 
-import os
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import qt
@@ -44,11 +44,11 @@ def registerSampleData():
     """Offer a subject in the module Sample Data; it is made on demand, without a network."""
     import SampleData
 
-    icon = os.path.join(os.path.dirname(__file__), "Resources", "Icons", "XraySynthSubject.png")
+    icon = Path(__file__).with_name("Resources") / "Icons" / "XraySynthSubject.png"
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="XraySynth",
         sampleName="XraySynthSubject",
-        thumbnailFileName=icon,
+        thumbnailFileName=str(icon),
         customDownloader=makeSampleSubject,
     )
 

@@ -299,6 +299,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._automatic = False
         self._install()
         self._restTimer.stop()
+        self.panel.cancel()
         parameters, views = self._parameters, sweep(self._parameters)
         job = self.logic.drr.job(parameters, list(views.values()))
         done = self.logic.drr.show_sequence
@@ -469,10 +470,12 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         parameters = self._parameters
         self._restTimer.stop()
+        self.panel.cancel()
         job = self.logic.drr.job(parameters, [view_of(parameters)])
         self.panel.run(job, self._showResult)
 
     def _showResult(self):
+        type(self.logic.drr).compiled = True
         self.logic.drr.show_result(self._parameters)
         self._face()
 
@@ -491,9 +494,10 @@ class XraySynthDRRTest(ScriptedLoadableModuleTest):
 
     def test_landmark_is_on_its_image(self):
         """A dense voxel's image is brightest where its landmark is."""
-        from XraySynthLib.data import Volume
         from XraySynthSlicer.drr import view_of
         from XraySynthSlicer.nodes import new_node, volume_to_node, xray_from_node
+
+        from XraySynthLib.data import Volume
 
         self.delayDisplay(_("Projecting a bright ball"))
         values = np.full((48, 48, 48), -1000.0)

@@ -15,9 +15,7 @@ from XraySynthLib.errors import MissingDependencyError
 def lacking(monkeypatch):
     """Names that cannot be imported, to be changed by the test."""
     names = {"numba", "tyro", "torch", "monai"}
-    monkeypatch.setattr(
-        dependencies, "find_spec", lambda name: None if name in names else object()
-    )
+    monkeypatch.setattr(dependencies, "find_spec", lambda name: None if name in names else object())
     return names
 
 
@@ -56,12 +54,10 @@ def test_torch_comes_by_its_extension(lacking, monkeypatch):
     calls = []
 
     class Logic:
-        def installTorch(self, **options):  # noqa: N802
+        def installTorch(self, **options):
             calls.append(options)
 
-    monkeypatch.setitem(
-        sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic)
-    )
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
     with pytest.raises(MissingDependencyError, match="package torch"):  # None: declined
         ensure(Needs.NETWORKS)
     assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.4"}]

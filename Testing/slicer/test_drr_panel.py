@@ -139,8 +139,12 @@ def test_a_sequence_of_views(panel, scene):
     for index in range(2):
         node = images.GetNthDataNode(index)
         assert is_xray(node)
-        poses.append(View.from_dict(json.loads(node.GetAttribute("XraySynth.record"))["xray"]["view"]))
-    assert poses[0].source_ras_mm[0] * poses[1].source_ras_mm[0] < 0  # left and right of the patient
+        poses.append(
+            View.from_dict(json.loads(node.GetAttribute("XraySynth.record"))["xray"]["view"])
+        )
+    assert (
+        poses[0].source_ras_mm[0] * poses[1].source_ras_mm[0] < 0
+    )  # left and right of the patient
     assert browser.GetProxyNode(images) is not None
 
 

@@ -48,7 +48,8 @@ def test_every_file_beside_the_modules_is_a_module():
     assert re.findall(r"NAME (\w+)", text) == [path.stem for path in MODULE_FILES]
     for path in MODULE_FILES:
         classes = {
-            node.name for node in ast.parse(path.read_text("utf-8")).body
+            node.name
+            for node in ast.parse(path.read_text("utf-8")).body
             if isinstance(node, ast.ClassDef)
         }
         assert {path.stem + end for end in ("", "Widget", "Logic", "Test")} <= classes
@@ -100,7 +101,9 @@ def test_every_widget_that_is_used_says_what_it_does(path):
     names = {widget.get("name") for widget in root.iter("widget")}
     code = (MODULES / f"{path.stem}.py").read_text("utf-8")
     assert set(re.findall(r"self\.ui\.(\w+)", code)) <= names
-    selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
+    selectors = {
+        w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"
+    }
     assert {one.find("receiver").text for one in root.iter("connection")} == selectors
 
 
@@ -141,7 +144,9 @@ def test_sources_keep_slicers_rules(path):
             names = [node.module]
         for name in names:
             top = name.partition(".")[0]
-            own = top in ("XraySynthSlicer", "XraySynthLib") and path.parent.name == "XraySynthSlicer"
+            own = (
+                top in ("XraySynthSlicer", "XraySynthLib") and path.parent.name == "XraySynthSlicer"
+            )
             allowed = top in sys.stdlib_module_names | SLICERS | BUNDLED
             assert own or allowed, f"{path}:{node.lineno} imports {name} with the module"
     if path.parent.name == "XraySynthSlicer" and path.stem != "panel":
@@ -202,6 +207,10 @@ print(sorted(absent & sys.modules.keys()))
 """
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]

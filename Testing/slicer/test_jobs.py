@@ -59,6 +59,6 @@ def test_cancel_ends_the_child_and_its_children(tmp_path):
         time.sleep(0.02)
     job.cancel()
     assert job.state is State.CANCELLED
-    gone, alive = psutil.wait_procs(family, timeout=2)
+    _, alive = psutil.wait_procs(family, timeout=2)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     assert job.poll() is State.CANCELLED

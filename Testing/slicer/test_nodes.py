@@ -8,7 +8,15 @@ from scipy import ndimage
 from XraySynthSlicer import carm, nodes
 from XraySynthSlicer.drr import DrrLogic, view_of
 
-from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Provenance, Quantity, Sample, Volume, Xray
+from XraySynthLib.data import (
+    ImageLandmarkSet,
+    LandmarkSet,
+    Provenance,
+    Quantity,
+    Sample,
+    Volume,
+    Xray,
+)
 from XraySynthLib.data.formats import read_volume
 from XraySynthLib.data.formats.mrml import LANDMARKS
 from XraySynthLib.data.sets import scene as scene_sets
@@ -81,7 +89,9 @@ def test_a_volume_that_simple_itk_wrote_reads_the_same_by_slicer(scene, ct_node,
 def test_writing_to_a_node_under_a_transform_places_it_in_the_world(scene, ct_node):
     under(scene, ct_node, TURNED)
     nodes.volume_to_node(a_volume(), ct_node)
-    np.testing.assert_allclose(nodes.volume_from_node(ct_node).ras_from_ijk, RAS_FROM_IJK, atol=1e-9)
+    np.testing.assert_allclose(
+        nodes.volume_from_node(ct_node).ras_from_ijk, RAS_FROM_IJK, atol=1e-9
+    )
 
 
 def test_every_second_voxel_is_where_it_was(ct_node):
@@ -176,7 +186,9 @@ def test_a_scene_of_such_nodes_is_a_set(scene, ct_node, tmp_path):
     assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
     (sample,) = scene_sets.read(tmp_path / "scene.mrb")
     assert sample.key == "one"
-    np.testing.assert_allclose(sample.landmarks.points_px, a_sample(view).landmarks.points_px, atol=1e-4)
+    np.testing.assert_allclose(
+        sample.landmarks.points_px, a_sample(view).landmarks.points_px, atol=1e-4
+    )
     np.testing.assert_allclose(sample.xray.view.ras_from_camera, view.ras_from_camera, atol=1e-9)
 
 
@@ -184,8 +196,8 @@ class Parameters:
     """The fields that the logic reads."""
 
     landmarks = xray = None
-    sourceToDetectorMm, sourceToIsocenterMm = 1020.0, 650.0  # noqa: N815
-    detectorMm, imagePx = 300.0, 256  # noqa: N815
+    sourceToDetectorMm, sourceToIsocenterMm = 1020.0, 650.0
+    detectorMm, imagePx = 300.0, 256
 
     def __init__(self, ct, carm_node):
         self.ct, self.carm = ct, carm_node
@@ -241,4 +253,10 @@ def test_a_slice_view_shows_the_image_as_displayed(scene, ct_node):
 def a_sample_of(view):
     values = np.zeros(view.intrinsics.shape_px, np.float32)
     nowhere = ImageLandmarkSet((), np.empty((0, 2)), [], [])
-    return Sample("one", Xray(values, Quantity.DISPLAY, view=view), nowhere, None, Provenance("simulated", "s"))
+    return Sample(
+        "one",
+        Xray(values, Quantity.DISPLAY, view=view),
+        nowhere,
+        None,
+        Provenance("simulated", "s"),
+    )

@@ -116,7 +116,7 @@ def put_on_screen(node: Any, values: NDArray, window: float, level: float) -> No
 
 
 def _corners_mm(view: View) -> NDArray:
-    """(4, 3) corners of the detector, edge to edge: top left, top right, bottom right, bottom left."""
+    """(4, 3) the detector's corners: top left, top right, bottom right, bottom left."""
     rows, columns = view.intrinsics.shape_px
     left, top, right, bottom = -0.5, -0.5, columns - 0.5, rows - 0.5
     return view.detector_points_ras_mm(

@@ -11,8 +11,6 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from XraySynthLib.anatomy import Bone, HipPose
 from XraySynthLib.anatomy.label_maps import tissue_table
 from XraySynthLib.anatomy.parts import LABEL_IDS
@@ -20,7 +18,7 @@ from XraySynthLib.anatomy.subject import Subject, sample_subject
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.data import LandmarkSet, Volume
 from XraySynthLib.data.formats import read_landmarks, read_volume, write_labels
-from XraySynthSlicer.jobs import Job
+from XraySynthSlicer.jobs import Job, empty_folder
 from XraySynthSlicer.nodes import (
     labels_from_node,
     labels_to_node,
@@ -66,7 +64,6 @@ class CtLogic:
     def __init__(self, scene: Any) -> None:
         self.scene = scene
         self._folder = TemporaryDirectory(prefix="XraySynth-CT-")
-        self._n_jobs = 0
         self._output: Path | None = None
 
     def close(self) -> None:
@@ -107,14 +104,12 @@ class CtLogic:
             self.scene.RemoveNode(node)
 
     def job(self, parameters: Any) -> Job:
-        """Start generating; `results` puts what it has made into the scene.
+        """Start generating, where no other job of this runs.
 
         Raises:
             ValueError: If the segmentation cannot be used.
         """
-        self._n_jobs += 1
-        folder = Path(self._folder.name) / f"job-{self._n_jobs:04d}"
-        folder.mkdir()
+        folder = empty_folder(Path(self._folder.name) / "job")
         self._output = folder / "subjects"
         options: dict[str, object] = {
             "output": self._output,
@@ -130,7 +125,9 @@ class CtLogic:
             write_labels(labels, ras_from_ijk, folder / "labels.nrrd")
         elif knobs := knobs_of(parameters):
             options["parameters"] = folder / "knobs.json"
-            hips = {name: asdict(value) for name, value in knobs.items() if isinstance(value, HipPose)}
+            hips = {
+                name: asdict(value) for name, value in knobs.items() if isinstance(value, HipPose)
+            }
             (folder / "knobs.json").write_text(json.dumps(dict(knobs) | hips), "utf-8")
         if parameters.model and parameters.backend.value != "rendered":
             options["model"] = parameters.model

@@ -15,7 +15,7 @@ from XraySynthLib.data.formats import read_sample, write_landmarks, write_volume
 from XraySynthLib.data.formats.mrml import LANDMARKS
 from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
 from XraySynthSlicer import carm
-from XraySynthSlicer.jobs import Job
+from XraySynthSlicer.jobs import Job, empty_folder
 from XraySynthSlicer.nodes import (
     landmarks_from_node,
     new_node,
@@ -50,7 +50,7 @@ class DrrLogic:
         self._written: tuple[object, ...] | None = None
         self._preview: Any = None
         self._previewed: tuple[object, ...] | None = None
-        self._n_jobs = 0
+        self._results: list[Path] = []
 
     def close(self) -> None:
         """Forget the CT and remove what was written for child processes."""
@@ -64,7 +64,9 @@ class DrrLogic:
     def center_on(self, parameters: Any, isocenter_ras_mm: np.ndarray) -> None:
         """Move the isocentre and keep the angles."""
         pose = pose_of(parameters)
-        self.set_angles(parameters, pose.primary_deg, pose.secondary_deg, pose.roll_deg, isocenter_ras_mm)
+        self.set_angles(
+            parameters, pose.primary_deg, pose.secondary_deg, pose.roll_deg, isocenter_ras_mm
+        )
 
     def set_angles(
         self,
@@ -109,18 +111,18 @@ class DrrLogic:
         folder = Path(self._folder.name)
         tiny = folder / "tiny.nrrd"
         write_volume(Volume(values_hu, np.diag([9.0, 9.0, 9.0, 1.0])), tiny)
-        return Job([["project", f"--ct={tiny}", f"--output={folder / 'tiny'}", "--shape-px", "32", "32"]])
+        return Job(
+            [["project", f"--ct={tiny}", f"--output={folder / 'tiny'}", "--shape-px", "32", "32"]]
+        )
 
     def job(self, parameters: Any, views: list[View]) -> Job:
-        """Start taking X-rays with the whole physics; `results` reads what it has made.
+        """Start taking X-rays with the whole physics, where no other job of this runs.
 
         Raises:
             ValueError: If the CT or the landmarks cannot be used.
         """
         ct_file = self._ct_file(parameters.ct)
-        self._n_jobs += 1
-        folder = Path(self._folder.name) / f"job-{self._n_jobs:04d}"
-        folder.mkdir()
+        folder = empty_folder(Path(self._folder.name) / "job")
         points_file = folder / "landmarks.mrk.json"
         write_landmarks(landmarks_of(parameters), points_file)
         commands = []

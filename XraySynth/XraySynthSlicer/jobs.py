@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -159,13 +160,19 @@ class Job:
         self._folder.cleanup()
 
 
+def empty_folder(folder: Path) -> Path:
+    """Make a folder for a job's files, without those of the job before."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
+
+
 def _kill_tree(process: subprocess.Popen) -> None:
     if os.name == "nt":
         taskkill = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
         subprocess.run(taskkill, capture_output=True, check=False)
     else:
-        try:
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended by itself
     process.wait()

@@ -27,7 +27,9 @@ GREY = "vtkMRMLColorTableNodeGrey"
 
 def matrix_of(vtk_matrix: Any) -> NDArray:
     """(4, 4) array of a vtkMatrix4x4."""
-    return np.array([[vtk_matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return np.array(
+        [[vtk_matrix.GetElement(row, column) for column in range(4)] for row in range(4)]
+    )
 
 
 def vtk_matrix_of(matrix: NDArray) -> Any:
@@ -49,7 +51,7 @@ def ras_from_local(node: Any) -> NDArray:
     matrix = vtk.vtkMatrix4x4()
     if not parent.GetMatrixTransformToWorld(matrix):
         raise ValueError(
-            f"{node.GetName()} is under a transform that is not linear; harden it on the node first."
+            f"{node.GetName()} is under a transform that is not linear; harden it first."
         )
     return matrix_of(matrix)
 
@@ -254,7 +256,9 @@ def labels_from_node(node: Any, tables: Iterable[Mapping[int, str]]) -> tuple[ND
         ValueError: If it holds nothing, or no maker has all the segments' names.
     """
     segmentation = node.GetSegmentation()
-    ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    ids = [
+        segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())
+    ]
     names = [_plain(segmentation.GetSegment(segment).GetName()) for segment in ids]
     if not ids:
         raise ValueError(f"The segmentation {node.GetName()} has no segments.")
@@ -368,6 +372,6 @@ def _label_of_names(names: list[str], tables: list[Mapping[int, str]]) -> dict[s
             return {name: label_of[name] for name in names}
         best_unknown = min(best_unknown, unknown, key=len)
     raise ValueError(
-        f"No label is known for the segment {best_unknown[0]!r}: name segments as TotalSegmentator, "
-        "MAISI or XraySynth does, or remove it."
+        f"No label is known for the segment {best_unknown[0]!r}: name segments as "
+        "TotalSegmentator, MAISI or XraySynth does, or remove it."
     )

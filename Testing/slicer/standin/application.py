@@ -126,7 +126,7 @@ class ScriptedLoadableModule:
     def __init__(self, parent):
         self.parent = parent
 
-    def getDefaultModuleDocumentationLink(self, docPage=None):  # noqa: N802, N803
+    def getDefaultModuleDocumentationLink(self, docPage=None):
         return ""
 
 
@@ -138,7 +138,7 @@ class ScriptedLoadableModuleWidget:
         self.parent = parent
         self.layout = parent.layout()
 
-    def resourcePath(self, name):  # noqa: N802
+    def resourcePath(self, name):
         folder = Path(sys.modules[type(self).__module__].__file__).parent / "Resources"
         return str(folder / name)
 
@@ -155,7 +155,7 @@ class ScriptedLoadableModuleLogic:
     def __init__(self, parent=None):
         self.moduleName = type(self).__name__.removesuffix("Logic")
 
-    def getParameterNode(self):  # noqa: N802
+    def getParameterNode(self):
         import slicer
 
         node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
@@ -175,10 +175,10 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def __init__(self, *arguments):
         super().__init__(*arguments or ("runTest",))
 
-    def delayDisplay(self, message, *_):  # noqa: N802
+    def delayDisplay(self, message, *_):
         pass
 
-    def runTest(self):  # noqa: N802
+    def runTest(self):
         pass
 
 
@@ -191,31 +191,31 @@ class Application:
         self.applicationName = "Slicer"
         self.startupCompleted = types.SimpleNamespace(connect=lambda call: None)
 
-    def mrmlScene(self):  # noqa: N802
+    def mrmlScene(self):
         return self._scene
 
-    def applicationLogic(self):  # noqa: N802
+    def applicationLogic(self):
         return self._logic
 
-    def processEvents(self, *_):  # noqa: N802
+    def processEvents(self, *_):
         qt.application.processEvents()
 
-    def testingEnabled(self):  # noqa: N802
+    def testingEnabled(self):
         return True
 
-    def setOverrideCursor(self, cursor):  # noqa: N802
+    def setOverrideCursor(self, cursor):
         self.cursors += 1
 
-    def restoreOverrideCursor(self):  # noqa: N802
+    def restoreOverrideCursor(self):
         self.cursors -= 1
 
-    def layoutManager(self):  # noqa: N802
+    def layoutManager(self):
         return None
 
-    def pauseRender(self):  # noqa: N802
+    def pauseRender(self):
         pass
 
-    def resumeRender(self):  # noqa: N802
+    def resumeRender(self):
         pass
 
 
@@ -225,7 +225,6 @@ def new_scene():
 
     scene, logic = slicer.vtkMRMLScene(), slicer.vtkSlicerApplicationLogic()
     logic.SetMRMLScene(scene)
-    scene.RegisterNodeClass(slicer.vtkMRMLScriptedModuleNode())
     logic.GetColorLogic().SetMRMLScene(scene)
     logic.GetColorLogic().AddDefaultColorNodes()
     modules = types.ModuleType("slicer.modules")

@@ -57,7 +57,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
     def setRange(self, low, high):
         self._box.setRange(low, high)
 
-    def _bound(name):  # noqa: N805
+    def _bound(name):
         def write(self, value):
             setattr(self._box, name, value)
             self._slider.blockSignals(True)

@@ -67,7 +67,7 @@ def _read(node, name, kind):
     return text == "True" if kind is bool else kind(text)
 
 
-def parameterNodeWrapper(cls):  # noqa: N802
+def parameterNodeWrapper(cls):
     """Turn a class of typed attributes into a view of a parameter node."""
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {name: _plain(hint) for name, hint in hints.items()}

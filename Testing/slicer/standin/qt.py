@@ -1,8 +1,8 @@
 """Slicer's `qt` (PythonQt) on PySide6: Qt properties are attributes, names are in one module.
 
-    widget.enabled = True             a property is an attribute, and is not called
-    button.clicked.connect(f)         signals as in PySide6; string signatures are not there
-    QTimer.singleShot(ms, f)          the static method, although QTimer has such a property
+widget.enabled = True             a property is an attribute, and is not called
+button.clicked.connect(f)         signals as in PySide6; string signatures are not there
+QTimer.singleShot(ms, f)          the static method, although QTimer has such a property
 """
 
 import os

@@ -122,7 +122,7 @@ def ras_from_ijk(view: View) -> NDArray:
 
 
 def ras_from_slice(view: View) -> NDArray:
-    """(4, 4) of a slice view of the detector as displayed: right is along columns, up against rows."""
+    """(4, 4) of a slice view of the image as displayed: right is along columns, up against rows."""
     rows, columns = view.intrinsics.shape_px
     corners_px = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
     matrix = ras_from_ijk(view) @ np.diag([1.0, -1.0, -1.0, 1.0])
