@@ -13,10 +13,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(REPOSITORY / "XraySynth")]
 
-import application
-import qt
-import vtk
-from PIL import Image
+import application  # noqa: E402
+import qt  # noqa: E402
+import vtk  # noqa: E402
+from PIL import Image  # noqa: E402
 
 slicer = application.install()
 MANAGERS = (
