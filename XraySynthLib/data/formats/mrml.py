@@ -121,17 +121,22 @@ def ras_from_ijk(view: View) -> NDArray:
     return matrix
 
 
-def _show(scene: ElementTree.Element, view: View) -> None:
-    """Turn the red view to the detector, as displayed: right is along columns, up against rows."""
+def ras_from_slice(view: View) -> NDArray:
+    """(4, 4) of a slice view of the image as displayed: right is along columns, up against rows."""
     rows, columns = view.intrinsics.shape_px
     corners_px = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
-    ras_from_slice = ras_from_ijk(view) @ np.diag([1.0, -1.0, -1.0, 1.0])
-    ras_from_slice[:3, :3] /= np.linalg.norm(ras_from_slice[:3, :3], axis=0)
-    ras_from_slice[:3, 3] = view.detector_points_ras_mm(corners_px).mean(axis=0)
+    matrix = ras_from_ijk(view) @ np.diag([1.0, -1.0, -1.0, 1.0])
+    matrix[:3, :3] /= np.linalg.norm(matrix[:3, :3], axis=0)
+    matrix[:3, 3] = view.detector_points_ras_mm(corners_px).mean(axis=0)
+    return matrix
+
+
+def _show(scene: ElementTree.Element, view: View) -> None:
+    """Turn the red view to the detector."""
     red = {"name": "Red", "singletonTag": "Red", "layoutName": "Red"}
     reach_mm = float(view.intrinsics.size_mm.max())
     where = {
-        "sliceToRAS": _numbers(ras_from_slice),
+        "sliceToRAS": _numbers(ras_from_slice(view)),
         "fieldOfView": f"{reach_mm!r} {reach_mm!r} 1",
         "sliceVisibility": "true",
     }

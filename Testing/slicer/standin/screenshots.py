@@ -1,0 +1,175 @@
+"""Pictures for the README: the stand-in's panels, beside scenes drawn by Slicer's own renderers.
+
+    python Testing/slicer/standin/screenshots.py [FOLDER]      # by default Resources/Screenshots
+
+Needs no display. A minute on two idle cores.
+"""
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(REPOSITORY / "XraySynth")]
+
+import application  # noqa: E402
+import qt  # noqa: E402
+import vtk  # noqa: E402
+from PIL import Image  # noqa: E402
+
+slicer = application.install()
+MANAGERS = (
+    "vtkMRMLModelDisplayableManager",
+    "vtkMRMLMarkupsDisplayableManager",
+)
+BONE_COLOUR = (0.93, 0.86, 0.72)
+
+
+def settle():
+    """Let everything that is due happen."""
+    for _ in range(6):
+        qt.application.processEvents()
+
+
+def open_panel(name):
+    """A module's parent widget and its panel."""
+    module = importlib.import_module(name)
+    parent = slicer.qMRMLWidget()
+    parent.setLayout(qt.QVBoxLayout())
+    widget = module.__dict__[f"{name}Widget"](parent)
+    widget.setup()
+    widget.enter()
+    settle()
+    return parent, widget
+
+
+def wait(widget):
+    """Wait for the panel's job."""
+    while widget.panel.running:
+        qt.application.processEvents()
+        time.sleep(0.02)
+    settle()
+
+
+def panel_picture(parent, height_px):
+    """The upper part of a panel."""
+    parent.resize(430, 900)
+    parent.show()
+    settle()
+    image = parent.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
+    rows = bytes(image.constBits())
+    picture = Image.frombuffer(
+        "RGB", (image.width(), image.height()), rows, "raw", "RGB", image.bytesPerLine(), 1
+    )
+    parent.hide()
+    return picture.crop((0, 0, 430, height_px))
+
+
+def scene_picture(size_px, position, focal_point, angle_deg):
+    """The scene as its displayable managers draw it."""
+    renderer, window = vtk.vtkRenderer(), vtk.vtkRenderWindow()
+    renderer.SetBackground(0.87, 0.90, 0.94)
+    window.SetOffScreenRendering(True)
+    window.SetMultiSamples(0)
+    window.AddRenderer(renderer)
+    window.SetSize(*size_px)
+    interactor = vtk.vtkGenericRenderWindowInteractor()
+    interactor.SetRenderWindow(window)
+    view_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLViewNode")
+    view_node.SetLayoutName("Picture")
+    group = slicer.vtkMRMLDisplayableManagerGroup()
+    group.SetRenderer(renderer)
+    for name in MANAGERS:
+        manager = getattr(slicer, name)()
+        manager.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        group.AddDisplayableManager(manager)
+    group.SetMRMLDisplayableNode(view_node)
+    camera = renderer.GetActiveCamera()
+    camera.SetPosition(*position)
+    camera.SetFocalPoint(*focal_point)
+    camera.SetViewUp(0, 0, 1)
+    camera.SetViewAngle(angle_deg)
+    renderer.ResetCameraClippingRange()
+    window.Render()
+    grabbed = vtk.vtkWindowToImageFilter()
+    grabbed.SetInput(window)
+    grabbed.ReadFrontBufferOff()
+    grabbed.Update()
+    image = grabbed.GetOutput()
+    slicer.mrmlScene.RemoveNode(view_node)
+    rows = bytes(memoryview(image.GetPointData().GetScalars()))
+    return Image.frombytes("RGB", size_px, rows).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+
+
+def save_beside(panel, scene, path):
+    """Save two pictures of one height side by side."""
+    joined = Image.new("RGB", (panel.width + scene.width, panel.height))
+    joined.paste(panel, (0, 0))
+    joined.paste(scene, (panel.width, 0))
+    joined.quantize(256, kmeans=2).save(path, optimize=True)
+
+
+def ct_generator(folder):
+    """The bones of a person, shaped by sliders."""
+    parent, widget = open_panel("XraySynthCT")
+    widget.ui.shapeCheck.checked = True
+    widget.ui.shape1Slider.value = 1.5
+    settle()
+    scene = scene_picture((640, 745), (250, 850, 150), (0, 0, -20), 30)
+    save_beside(panel_picture(parent, 745), scene, folder / "ct-generator.png")
+    widget.cleanup()
+    slicer.mrmlScene.Clear(False)
+
+
+def drr_scene(folder):
+    """A sampled person in a C-arm that is turned by 25 and 10 degrees."""
+    from XraySynthSlicer.ct import add_person
+    from XraySynthSlicer.nodes import new_node, surface_to_node
+
+    from XraySynthLib.anatomy import Bone
+    from XraySynthLib.anatomy.render import render_ct
+    from XraySynthLib.anatomy.subject import sample_subject
+    from XraySynthLib.data.formats.mrml import LANDMARKS
+
+    subject = sample_subject((0, 0), fat_mm=14.0, belly_mm=20.0)
+    volume = render_ct(subject, (176, 112, 176), 2.2)
+    ct = add_person(slicer.mrmlScene, "Person", volume, subject.landmarks)
+    points = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsFiducialNode")
+    parent, widget = open_panel("XraySynthDRR")
+    widget.ui.fullWhenReleasedCheck.checked = False
+    widget.ui.landmarksSelector.setCurrentNode(points)
+    widget.ui.ctSelector.setCurrentNode(ct)
+    settle()
+    wait(widget)
+    widget.ui.primarySlider.value, widget.ui.secondarySlider.value = 25, 10
+    settle()
+    widget.ui.applyButton.click()
+    wait(widget)
+    for bone in Bone:
+        model = new_node(slicer.mrmlScene, "vtkMRMLModelNode", bone.name)
+        surface_to_node(*subject.bones.surface(bone), model)
+        model.GetDisplayNode().SetColor(*BONE_COLOUR)
+    marks = slicer.mrmlScene.GetFirstNodeByName("X-ray").GetNodeReference(LANDMARKS)
+    for node, colour in ((points, (0.9, 0.2, 0.15)), (marks, (1.0, 0.8, 0.1))):
+        display = node.GetDisplayNode()
+        display.SetPointLabelsVisibility(False)
+        display.SetUseGlyphScale(False)
+        display.SetGlyphSize(14)
+        display.SetSelectedColor(*colour)
+    scene = scene_picture((920, 700), (-1000, -1560, 620), (60, 0, -10), 26)
+    save_beside(panel_picture(parent, 700), scene, folder / "drr-scene.png")
+    widget.cleanup()
+
+
+def main():
+    """Make all pictures."""
+    default = REPOSITORY / "Resources" / "Screenshots"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    folder.mkdir(parents=True, exist_ok=True)
+    ct_generator(folder)
+    drr_scene(folder)
+
+
+if __name__ == "__main__":
+    main()

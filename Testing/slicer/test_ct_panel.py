@@ -1,0 +1,108 @@
+"""CT Generator, used as a person does."""
+
+import numpy as np
+import pytest
+from XraySynthSlicer.nodes import landmarks_from_node, volume_from_node
+
+from XraySynthLib.anatomy import Bone
+
+
+@pytest.fixture
+def panel(open_panel):
+    panel = open_panel("XraySynthCT")
+    panel.ui.presetCombo.setCurrentIndex(0)  # coarse
+    return panel
+
+
+def surfaces(panel):
+    models = panel.widget.logic.ct.preview_models()
+    return {
+        model.GetAttribute("XraySynth.preview"): np.array(model.GetPolyData().GetBounds())
+        for model in models
+    }
+
+
+def test_bones_are_there_at_once_and_follow_the_sliders(panel):
+    before = surfaces(panel)
+    assert set(before) == {bone.name for bone in Bone}
+    assert before["LEFT_FEMUR"][0] < 0 < before["RIGHT_FEMUR"][1]  # the patient's left is at -R
+    assert not panel.ui.shape1Slider.enabled
+    panel.ui.shapeCheck.checked = True
+    assert panel.ui.shape1Slider.enabled
+    panel.settle()
+    typical = surfaces(panel)
+    panel.ui.shape1Slider.value = 2.5
+    panel.settle()
+    shaped = surfaces(panel)
+    assert np.abs(shaped["SACRUM"] - typical["SACRUM"]).max() > 1
+    panel.ui.previewCheck.checked = False
+    panel.settle()
+    assert not surfaces(panel)
+
+
+def test_another_seed_is_another_person(panel):
+    before = surfaces(panel)
+    panel.ui.seedSpin.value = 1
+    panel.settle()
+    assert np.abs(surfaces(panel)["SACRUM"] - before["SACRUM"]).max() > 0.5
+
+
+def test_generating_a_person(panel, scene):
+    panel.ui.shapeCheck.checked = True
+    panel.ui.ageSlider.value = 80
+    panel.settle()
+    bounds = surfaces(panel)
+    panel.ui.applyButton.click()
+    panel.wait(120)
+    assert panel.ui.statusLabel.text == "Done."
+    ct = scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+    volume = volume_from_node(ct)
+    assert volume.values_hu.shape == (96, 96, 96)
+    segmentation = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode").GetSegmentation()
+    assert segmentation.GetSegmentIdBySegmentName("left femur")
+    landmarks = landmarks_from_node(scene.GetFirstNodeByClass("vtkMRMLMarkupsFiducialNode"))
+    assert len(landmarks.names) == 14
+    # the person is the one whose bones were shown
+    (head,) = landmarks.points_ras_mm[[landmarks.names.index("FH-l")]]
+    low, high = bounds["LEFT_FEMUR"][::2], bounds["LEFT_FEMUR"][1::2]
+    assert (head > low).all() and (head < high).all()
+    assert not surfaces(panel)  # the preview makes way
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(ct))
+    assert hierarchy.GetItemName(folder).startswith("Person")
+
+
+def test_knobs_that_do_not_go_together_are_refused_in_one_sentence(panel):
+    panel.ui.shapeCheck.checked = True
+    panel.ui.flexionSlider.value = -10
+    panel.ui.tiltSlider.value = -30
+    panel.settle()
+    assert "must lie in -30..75" in panel.ui.statusLabel.text
+
+
+def test_a_generator_that_is_not_there(panel, monkeypatch):
+    panel.ui.backendCombo.setCurrentIndex(1)
+    panel.settle()
+    assert panel.ui.labelsSelector.enabled
+    panel.ui.applyButton.click()
+    panel.wait()
+    assert "no CT generator" in panel.ui.statusLabel.text or "--model" in panel.ui.statusLabel.text
+
+
+def test_closing_the_scene_midway(panel, scene):
+    panel.ui.applyButton.click()
+    job = panel.widget.panel._job
+    scene.Clear(False)
+    panel.settle()
+    assert job.state.name == "CANCELLED"
+    assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+
+
+def test_leaving_the_module_takes_the_preview_away(panel):
+    panel.widget.exit()
+    assert not surfaces(panel)
+    panel.widget.enter()
+    panel.settle()
+    assert surfaces(panel)

@@ -1,0 +1,206 @@
+"""Logic of the module CT Generator: the anatomy as models at once, CTs by a child process.
+
+`parameters` is the module's parameter node; its fields are listed in `XraySynthCT.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+
+from XraySynthLib.anatomy import Bone, HipPose
+from XraySynthLib.anatomy.label_maps import tissue_table
+from XraySynthLib.anatomy.parts import LABEL_IDS
+from XraySynthLib.anatomy.subject import Subject, sample_subject
+from XraySynthLib.anatomy.tissues import Label
+from XraySynthLib.data import LandmarkSet, Volume
+from XraySynthLib.data.formats import read_landmarks, read_volume, write_labels
+from XraySynthSlicer.jobs import Job, empty_folder
+from XraySynthSlicer.nodes import (
+    labels_from_node,
+    labels_to_node,
+    landmarks_to_node,
+    new_node,
+    surface_to_node,
+    volume_to_node,
+)
+
+N_SHAPE_MODES = 4
+PREVIEW = "XraySynth.preview"
+"""Attribute of the preview's models: the bone's name."""
+COLOURS = MappingProxyType(
+    {
+        Label.LEFT_HEMIPELVIS: (0.91, 0.78, 0.58),
+        Label.RIGHT_HEMIPELVIS: (0.95, 0.84, 0.57),
+        Label.VERTEBRAE: (0.85, 0.76, 0.62),
+        Label.SACRUM: (0.80, 0.70, 0.50),
+        Label.LEFT_FEMUR: (0.87, 0.79, 0.68),
+        Label.RIGHT_FEMUR: (0.93, 0.86, 0.74),
+        Label.COCCYX: (0.78, 0.66, 0.50),
+        Label.FAT: (0.95, 0.90, 0.55),
+        Label.MUSCLE: (0.75, 0.37, 0.32),
+        Label.SKIN: (0.89, 0.68, 0.55),
+        Label.OTHER_SOFT: (0.82, 0.55, 0.48),
+        Label.BOWEL: (0.80, 0.60, 0.45),
+        Label.GAS: (0.35, 0.55, 0.75),
+        Label.BLADDER: (0.87, 0.76, 0.20),
+        Label.VESSEL: (0.80, 0.20, 0.20),
+        Label.IMPLANT: (0.60, 0.65, 0.70),
+        Label.TABLE: (0.40, 0.40, 0.42),
+    }
+)
+
+
+class CtLogic:
+    """What the module does to the scene.
+
+    Args:
+        scene: The scene.
+    """
+
+    def __init__(self, scene: Any) -> None:
+        self.scene = scene
+        self._folder = TemporaryDirectory(prefix="XraySynth-CT-")
+        self._output: Path | None = None
+
+    def close(self) -> None:
+        """Remove what was written for child processes."""
+        self._folder.cleanup()
+        self.__init__(self.scene)  # type: ignore[misc]
+
+    def preview(self, parameters: Any) -> Subject:
+        """Show the bones of the first person as models.
+
+        Raises:
+            ValueError: If the knobs do not go together.
+        """
+        subject = sample_subject((parameters.seed, 0), **knobs_of(parameters))
+        models = {node.GetAttribute(PREVIEW): node for node in self.preview_models()}
+        for bone in Bone:
+            model = models.get(bone.name)
+            if model is None:
+                model = new_node(self.scene, "vtkMRMLModelNode", f"Preview {_title(bone.name)}")
+                model.SetAttribute(PREVIEW, bone.name)
+                model.SetSaveWithScene(False)
+                display = model.GetDisplayNode()
+                display.SetColor(*COLOURS[Label(bone)])
+                display.SetVisibility2D(True)
+            surface_to_node(*subject.bones.surface(bone), model)
+            model.GetDisplayNode().SetVisibility(True)
+        return subject
+
+    def preview_models(self) -> list[Any]:
+        """The preview's models that are in the scene."""
+        nodes = self.scene.GetNodesByClass("vtkMRMLModelNode")
+        found = [nodes.GetItemAsObject(index) for index in range(nodes.GetNumberOfItems())]
+        return [node for node in found if node.GetAttribute(PREVIEW)]
+
+    def hide_preview(self) -> None:
+        """Take the preview's models out of the scene."""
+        for node in self.preview_models():
+            self.scene.RemoveNode(node)
+
+    def job(self, parameters: Any) -> Job:
+        """Start generating, where no other job of this runs.
+
+        Raises:
+            ValueError: If the segmentation cannot be used.
+        """
+        folder = empty_folder(Path(self._folder.name) / "job")
+        self._output = folder / "subjects"
+        options: dict[str, object] = {
+            "output": self._output,
+            "count": parameters.count,
+            "seed": parameters.seed,
+            "backend": parameters.backend.value,
+            "preset": parameters.preset.value,
+        }
+        if parameters.labels is not None:
+            names = [{k: name for k, (name, _) in tissue_table(m).items()} for m in LABEL_IDS]
+            labels, ras_from_ijk = labels_from_node(parameters.labels, names)
+            options["labels"] = folder / "labels.nrrd"
+            write_labels(labels, ras_from_ijk, folder / "labels.nrrd")
+        elif knobs := knobs_of(parameters):
+            options["parameters"] = folder / "knobs.json"
+            hips = {
+                name: asdict(value) for name, value in knobs.items() if isinstance(value, HipPose)
+            }
+            (folder / "knobs.json").write_text(json.dumps(dict(knobs) | hips), "utf-8")
+        if parameters.model and parameters.backend.value != "rendered":
+            options["model"] = parameters.model
+        return Job([["generate", *(f"--{name}={value}" for name, value in options.items())]])
+
+    def show_results(self) -> list[Any]:
+        """Put the people whom a job has made into the scene; their CT nodes."""
+        assert self._output is not None
+        folders = sorted(self._output.glob("subject-*"))
+        self.hide_preview()
+        cts = []
+        for folder in folders:
+            volume = read_volume(folder / "ct.nii.gz", folder / "labels.nii.gz")
+            landmarks = read_landmarks(folder / "landmarks.mrk.json")
+            title = f"Person {json.loads((folder / 'provenance.json').read_text('utf-8'))['seed']}"
+            cts.append(add_person(self.scene, title, volume, landmarks))
+        return cts
+
+
+def knobs_of(parameters: Any) -> Mapping[str, Any]:
+    """What the sliders set instead of leaving it to the draw; nothing where they are off."""
+    if not parameters.shapeAnatomy:
+        return {}
+    hip = HipPose(parameters.hipFlexionDeg, parameters.hipAbductionDeg, parameters.hipRotationDeg)
+    scores = [getattr(parameters, f"shape{mode + 1}") for mode in range(N_SHAPE_MODES)]
+    return {
+        "sex": parameters.sex.value,
+        "age_years": parameters.ageYears,
+        "fat_mm": parameters.fatMm,
+        "belly_mm": parameters.bellyMm,
+        "shape_scores": tuple(scores),
+        "anterior_tilt_deg": parameters.tiltDeg,
+        "left_hip": hip,
+        "right_hip": hip,
+    }
+
+
+def add_person(scene: Any, title: str, volume: Volume, landmarks: LandmarkSet) -> Any:
+    """Add a CT, its segmentation and its landmarks in a folder; returns the CT's node."""
+    ct = new_node(scene, "vtkMRMLScalarVolumeNode", f"{title} CT")
+    volume_to_node(volume, ct)
+    points = new_node(scene, "vtkMRMLMarkupsFiducialNode", f"{title} landmarks")
+    landmarks_to_node(landmarks, points)
+    nodes = [ct, points]
+    if volume.labels is not None:
+        segmentation = new_node(scene, "vtkMRMLSegmentationNode", f"{title} labels")
+        segments = {int(label): (_title(label.name), colour) for label, colour in COLOURS.items()}
+        labels_to_node(volume.labels, volume.ras_from_ijk, segments, segmentation)
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+        nodes.append(segmentation)
+    put_in_folder(scene, title, nodes)
+    return ct
+
+
+def add_sample_subject(scene: Any, seed: int = 0) -> Any:
+    """Make a person here and now, without network access or anything to install."""
+    from XraySynthLib.anatomy.render import render_ct
+
+    subject = sample_subject((seed, 0))
+    volume = render_ct(subject, (96, 96, 96), 10 / 3)
+    return add_person(scene, "XraySynth subject", volume, subject.landmarks)
+
+
+def put_in_folder(scene: Any, title: str, nodes: list[Any]) -> None:
+    """Put nodes into a new folder of the subject hierarchy."""
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), title)
+    for node in nodes:
+        hierarchy.CreateItem(folder, node)  # where it has one, that is moved
+
+
+def _title(name: str) -> str:
+    """LEFT_FEMUR as people write it."""
+    return name.replace("_", " ").lower()

@@ -1,0 +1,377 @@
+"""The library's types from and to MRML nodes, in RAS, whatever their parent transforms are.
+
+Every function that reads a node gives it as it stands in the world; every one that writes to a node
+places it so that it stands right in the world. Parent transforms must be linear.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+
+from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Quantity, Sample, Volume, Xray
+from XraySynthLib.data.formats.mrml import LANDMARKS, RECORD, ras_from_ijk, ras_from_slice
+from XraySynthLib.data.formats.sample_files import sample_to_record
+from XraySynthLib.geometry import View
+from XraySynthLib.geometry.transforms import checked_rigid, transform_points
+
+GREY = "vtkMRMLColorTableNodeGrey"
+
+
+def matrix_of(vtk_matrix: Any) -> NDArray:
+    """(4, 4) array of a vtkMatrix4x4."""
+    return np.array(
+        [[vtk_matrix.GetElement(row, column) for column in range(4)] for row in range(4)]
+    )
+
+
+def vtk_matrix_of(matrix: NDArray) -> Any:
+    """A vtkMatrix4x4 of a (4, 4) array."""
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(np.asarray(matrix, dtype=float).ravel().tolist())
+    return result
+
+
+def ras_from_local(node: Any) -> NDArray:
+    """(4, 4) what the parent transforms of a node do to it.
+
+    Raises:
+        ValueError: If one of them is not linear.
+    """
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return np.eye(4)
+    matrix = vtk.vtkMatrix4x4()
+    if not parent.GetMatrixTransformToWorld(matrix):
+        raise ValueError(
+            f"{node.GetName()} is under a transform that is not linear; harden it first."
+        )
+    return matrix_of(matrix)
+
+
+def volume_ras_from_ijk(node: Any) -> NDArray:
+    """(4, 4) where a volume node's voxels are in the world."""
+    local_from_ijk = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(local_from_ijk)
+    return ras_from_local(node) @ matrix_of(local_from_ijk)
+
+
+def place_volume(node: Any, ras_from_ijk: NDArray) -> None:
+    """Put a volume node's voxels where they belong in the world."""
+    local_from_ras = np.linalg.inv(ras_from_local(node))
+    node.SetIJKToRASMatrix(vtk_matrix_of(local_from_ras @ ras_from_ijk))
+
+
+def volume_from_node(node: Any, step: int = 1) -> Volume:
+    """A scalar volume as a CT.
+
+    Args:
+        node: The volume node.
+        step: Take every so many voxels along each axis.
+
+    Raises:
+        ValueError: If it holds no voxels, is no CT, or a parent transform is not linear or shears.
+    """
+    if node.GetImageData() is None:
+        raise ValueError(f"{node.GetName()} holds no voxels.")
+    values = slicer.util.arrayFromVolume(node)[::step, ::step, ::step]
+    step_ijk = np.diag([step, step, step, 1.0])
+    return Volume(values.astype(np.float32), volume_ras_from_ijk(node) @ step_ijk)
+
+
+def volume_to_node(volume: Volume, node: Any) -> None:
+    """Fill a scalar volume node with a CT."""
+    slicer.util.updateVolumeFromArray(node, np.array(volume.values_hu))
+    place_volume(node, volume.ras_from_ijk)
+    display = _display(node)
+    display.SetAndObserveColorNodeID(GREY)
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(1000, 200)
+
+
+def write_volume_node(node: Any, path: Path) -> None:
+    """Write a scalar volume as it stands in the world, uncompressed: .nrrd.
+
+    Raises:
+        ValueError: If it holds no voxels or a parent transform is not linear.
+        OSError: If the file cannot be written.
+    """
+    if node.GetImageData() is None:
+        raise ValueError(f"{node.GetName()} holds no voxels.")
+    copy = slicer.vtkMRMLScalarVolumeNode()
+    copy.SetAndObserveImageData(node.GetImageData())
+    copy.SetIJKToRASMatrix(vtk_matrix_of(volume_ras_from_ijk(node)))
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetUseCompression(0)
+    storage.SetFileName(str(path))
+    if not storage.WriteData(copy):
+        raise OSError(f"{path} cannot be written: is the disk full?")
+
+
+def landmarks_from_node(node: Any) -> LandmarkSet:
+    """The points of a list; those that are not placed are undefined.
+
+    Raises:
+        ValueError: If two points have one name.
+    """
+    names, points_ras_mm = [], []
+    for index in range(node.GetNumberOfControlPoints()):
+        names.append(node.GetNthControlPointLabel(index))
+        placed = node.GetNthControlPointPositionStatus(index) == node.PositionDefined
+        position = [np.nan] * 3
+        if placed:
+            node.GetNthControlPointPositionWorld(index, position)
+        points_ras_mm.append(position)
+    return LandmarkSet(tuple(names), np.array(points_ras_mm, dtype=float).reshape(-1, 3))
+
+
+def landmarks_to_node(landmarks: LandmarkSet, node: Any) -> None:
+    """Set the points of a list; points that stay keep what else the list says of them."""
+    with slicer.util.NodeModify(node):
+        if point_names(node) != landmarks.names:
+            node.RemoveAllControlPoints()
+            for name in landmarks.names:
+                node.AddControlPoint(0.0, 0.0, 0.0, name)
+        for index, position in enumerate(landmarks.points_ras_mm.tolist()):
+            if np.isnan(position).any():
+                node.UnsetNthControlPointPosition(index)
+            else:
+                node.SetNthControlPointPositionWorld(index, *position)
+
+
+def point_names(node: Any) -> tuple[str, ...]:
+    """Labels of a list's points."""
+    count = node.GetNumberOfControlPoints()
+    return tuple(node.GetNthControlPointLabel(index) for index in range(count))
+
+
+def image_landmarks_to_node(landmarks: ImageLandmarkSet, view: View, node: Any) -> None:
+    """Put points of an image on its detector; those outside the image are not shown."""
+    points_ras_mm = view.detector_points_ras_mm(landmarks.points_px)
+    with slicer.util.NodeModify(node):
+        landmarks_to_node(LandmarkSet(landmarks.names, points_ras_mm), node)
+        marks = zip(landmarks.visible.tolist(), landmarks.confidence.tolist(), strict=True)
+        for index, (visible, confidence) in enumerate(marks):
+            node.SetNthControlPointVisibility(index, visible)
+            text = "" if confidence == 1 else f"confidence {confidence:.2f}"
+            node.SetNthControlPointDescription(index, text)
+
+
+def image_landmarks_from_node(node: Any, view: View) -> ImageLandmarkSet:
+    """Points on a detector as points of its image, seen along the beam."""
+    points = landmarks_from_node(node)
+    # The same ray, but surely this side of the detector.
+    nearer_ras_mm = view.source_ras_mm + 0.999 * (points.points_ras_mm - view.source_ras_mm)
+    return replace(points, points_ras_mm=nearer_ras_mm).seen_from(view)
+
+
+def sample_to_node(sample: Sample, node: Any, points_node: Any = None) -> None:
+    """Put an image on its detector, and its landmarks if a list is given.
+
+    The node then is what the sets' format `scene` holds: its attribute `XraySynth.record` has all
+    but the pixels.
+
+    Raises:
+        ValueError: If the image has no View.
+    """
+    view = sample.xray.view
+    if view is None:
+        raise ValueError(f"{sample.key} has no View, so it has no place in the scene.")
+    slicer.util.updateVolumeFromArray(node, np.array(sample.xray.values)[None])
+    place_volume(node, ras_from_ijk(view))
+    # Its place is part of its View: the View is kept as it is without the node's parents.
+    local_from_ras = np.linalg.inv(checked_rigid(ras_from_local(node), "the parent transform"))
+    local_view = View(local_from_ras @ view.ras_from_camera, view.intrinsics)
+    local = replace(sample, xray=replace(sample.xray, view=local_view), masks=None)
+    node.SetAttribute(RECORD, json.dumps(sample_to_record(local), allow_nan=False))
+    display = _display(node)
+    display.SetAndObserveColorNodeID(GREY)
+    display.AutoWindowLevelOff()
+    low, high = (0.0, 1.0)
+    if sample.xray.quantity is not Quantity.DISPLAY:
+        low, high = np.percentile(sample.xray.values, (0.5, 99.5)).tolist()
+    display.SetWindowLevel(max(high - low, 1e-6), (high + low) / 2)
+    if points_node is not None:
+        image_landmarks_to_node(sample.landmarks, view, points_node)
+        node.SetNodeReferenceID(LANDMARKS, points_node.GetID())
+
+
+def xray_from_node(node: Any) -> Xray:
+    """The image of a node that `sample_to_node` wrote, seen as the node now stands.
+
+    Raises:
+        ValueError: If it is no X-ray of XraySynth, or a parent transform is not rigid.
+    """
+    quantity = Quantity(_record_of(node)["xray"]["quantity"])
+    return Xray(slicer.util.arrayFromVolume(node)[0].copy(), quantity, view=view_from_node(node))
+
+
+def view_from_node(node: Any) -> View:
+    """The View of an X-ray as the node now stands; see `xray_from_node`."""
+    view = View.from_dict(_record_of(node)["xray"]["view"])
+    ras_from_parent = checked_rigid(ras_from_local(node), "the parent transform")
+    return View(ras_from_parent @ view.ras_from_camera, view.intrinsics)
+
+
+def face(slice_node: Any, node: Any) -> None:
+    """Turn a slice view to an X-ray as it is displayed, all of it in sight."""
+    view = view_from_node(node)
+    slice_node.GetSliceToRAS().DeepCopy(vtk_matrix_of(ras_from_slice(view)))
+    width_px, height_px, _ = slice_node.GetDimensions()
+    columns_mm, rows_mm = view.intrinsics.size_mm.tolist()
+    mm_per_px = max(columns_mm / max(width_px, 1), rows_mm / max(height_px, 1))
+    slice_node.SetFieldOfView(width_px * mm_per_px, height_px * mm_per_px, 1.0)
+    slice_node.UpdateMatrices()
+
+
+def is_xray(node: Any) -> bool:
+    """Whether a node is an X-ray of XraySynth."""
+    return node is not None and bool(node.GetAttribute(RECORD))
+
+
+def _record_of(node: Any) -> dict[str, Any]:
+    if not is_xray(node):
+        raise ValueError(f"{node.GetName()} is no X-ray of XraySynth: it has no View.")
+    return dict(json.loads(node.GetAttribute(RECORD)))
+
+
+def labels_from_node(node: Any, tables: Iterable[Mapping[int, str]]) -> tuple[NDArray, NDArray]:
+    """A segmentation whose segments have a maker's names, as a label map.
+
+    Args:
+        node: vtkMRMLSegmentationNode.
+        tables: Of each maker: label id -> name.
+
+    Returns:
+        (K, J, I) integers, and the (4, 4) ras_from_ijk, mm.
+
+    Raises:
+        ValueError: If it holds nothing, or no maker has all the segments' names.
+    """
+    segmentation = node.GetSegmentation()
+    ids = [
+        segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())
+    ]
+    names = [_plain(segmentation.GetSegment(segment).GetName()) for segment in ids]
+    if not ids:
+        raise ValueError(f"The segmentation {node.GetName()} has no segments.")
+    label_of_names = _label_of_names(names, list(tables))
+    merged, wanted = slicer.vtkOrientedImageData(), vtk.vtkStringArray()
+    for segment in ids:
+        wanted.InsertNextValue(segment)
+    union = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
+    if not node.GenerateMergedLabelmapForAllSegments(merged, union, None, wanted):
+        raise ValueError(f"The segmentation {node.GetName()} cannot be made a label map.")
+    numbers = np.array([0] + [label_of_names[name] for name in names])  # merged: 1, 2, ... in order
+    values = vtk_to_numpy(merged.GetPointData().GetScalars())
+    labels = numbers[values.reshape(merged.GetDimensions()[::-1])]
+    local_from_ijk, first_ijk = vtk.vtkMatrix4x4(), np.eye(4)
+    merged.GetImageToWorldMatrix(local_from_ijk)
+    first_ijk[:3, 3] = merged.GetExtent()[::2]
+    return labels, ras_from_local(node) @ matrix_of(local_from_ijk) @ first_ijk
+
+
+def labels_to_node(
+    labels: NDArray,
+    ras_from_ijk: NDArray,
+    segments: Mapping[int, tuple[str, tuple[float, float, float]]],
+    node: Any,
+) -> None:
+    """Fill a segmentation node with a label map.
+
+    Args:
+        labels: (K, J, I) integers.
+        ras_from_ijk: (4, 4) of its grid.
+        segments: Label -> name and colour, 0..1, of the labels that become segments where present.
+        node: vtkMRMLSegmentationNode; its segments are replaced.
+    """
+    local_from_ras = np.linalg.inv(ras_from_local(node))
+    local_from_ijk = vtk_matrix_of(local_from_ras @ ras_from_ijk)
+    node.GetSegmentation().RemoveAllSegments()
+    node.CreateDefaultDisplayNodes()
+    for value, (name, colour) in segments.items():
+        inside = labels == value
+        if not inside.any():
+            continue
+        image = slicer.vtkOrientedImageData()
+        image.DeepCopy(_image_data(inside.astype(np.uint8)))
+        image.SetImageToWorldMatrix(local_from_ijk)
+        segment = slicer.vtkSegment()
+        segment.SetName(name)
+        segment.SetColor(*colour)
+        segment.SetLabelValue(1)
+        segment.AddRepresentation("Binary labelmap", image)
+        node.GetSegmentation().AddSegment(segment, name)
+    node.GetSegmentation().CollapseBinaryLabelmaps(False)
+
+
+def surface_to_node(vertices_ras_mm: NDArray, triangles: NDArray, node: Any) -> None:
+    """Fill a model node with a surface.
+
+    Args:
+        vertices_ras_mm: (N, 3) RAS, mm.
+        triangles: (T, 3) counter-clockwise from outside.
+        node: vtkMRMLModelNode.
+    """
+    points = vtk.vtkPoints()
+    local_from_ras = np.linalg.inv(ras_from_local(node))
+    places = transform_points(local_from_ras, vertices_ras_mm).astype(np.float32)
+    points.SetData(numpy_to_vtk(places, deep=True))
+    cells = vtk.vtkCellArray()
+    sized = np.column_stack([np.full(len(triangles), 3), triangles]).astype(np.int64)
+    cells.ImportLegacyFormat(numpy_to_vtkIdTypeArray(sized.ravel(), deep=True))
+    surface = vtk.vtkPolyData()
+    surface.SetPoints(points)
+    surface.SetPolys(cells)
+    normals = vtk.vtkPolyDataNormals()
+    normals.SetInputData(surface)
+    normals.SplittingOff()
+    normals.Update()
+    node.SetAndObservePolyData(normals.GetOutput())
+
+
+def new_node(scene: Any, kind: str, name: str) -> Any:
+    """Add a node with what shows it."""
+    node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(name))
+    if node.IsA("vtkMRMLDisplayableNode"):
+        node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _display(node: Any) -> Any:
+    node.CreateDefaultDisplayNodes()
+    return node.GetDisplayNode()
+
+
+def _image_data(values: NDArray) -> Any:
+    """(K, J, I) or (J, I, components) values as vtkImageData."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*values.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(values.ravel(), deep=True))
+    return image
+
+
+def _plain(name: str) -> str:
+    """A segment's name as tables have it: lower case, words joined by underscores."""
+    return "_".join(name.lower().replace("-", " ").replace("_", " ").split())
+
+
+def _label_of_names(names: list[str], tables: list[Mapping[int, str]]) -> dict[str, int]:
+    best_unknown = names
+    for table in tables:
+        label_of = {_plain(name): label for label, name in table.items()}
+        unknown = [name for name in names if name not in label_of]
+        if not unknown:
+            return {name: label_of[name] for name in names}
+        best_unknown = min(best_unknown, unknown, key=len)
+    raise ValueError(
+        f"No label is known for the segment {best_unknown[0]!r}: name segments as "
+        "TotalSegmentator, MAISI or XraySynth does, or remove it."
+    )

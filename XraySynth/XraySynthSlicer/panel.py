@@ -1,0 +1,110 @@
+"""A button that starts a job and then cancels it, with a progress bar and a line of text."""
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from XraySynthSlicer.jobs import Job, State
+
+POLL_MS = 100
+
+
+class JobPanel:
+    """One job at a time.
+
+    Args:
+        button: Starts and cancels.
+        bar: QProgressBar, shown while a job runs.
+        status: QLabel for what happens, and for errors.
+        start: Called by the button; it calls `run`.
+    """
+
+    def __init__(self, button: Any, bar: Any, status: Any, start: Callable[[], None]) -> None:
+        self._button, self._bar, self._status, self._start = button, bar, status, start
+        self._text = button.text
+        self._job: Job | None = None
+        self._done: Callable[[], None] | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.timeout.connect(self._poll)
+        self._button.clicked.connect(self._pressed)
+        self._bar.setRange(0, 100)
+        self._bar.setVisible(False)
+
+    @property
+    def running(self) -> bool:
+        """Whether a job runs."""
+        return self._job is not None
+
+    def run(self, job: Job, done: Callable[[], None]) -> None:
+        """Follow a job; `done` is called when it has ended well. One that ran is cancelled."""
+        self.cancel()
+        self._job, self._done = job, done
+        self._button.text = _("Cancel")
+        self._bar.setValue(0)
+        self._bar.setVisible(True)
+        self.say(_("Starting ..."))
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """End the job, if one runs, and everything it has started."""
+        if self._job is not None:
+            self._job.cancel()
+            self._finish(_("Cancelled."))
+
+    def say(self, text: str) -> None:
+        """Write a line below the button."""
+        self._status.text = text
+
+    def _pressed(self, *_arguments: object) -> None:
+        if self._job is not None:
+            self.cancel()
+        else:
+            self.attempt(self._start)
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do what a button asks for; an error is shown, and its sentence stays in the line."""
+        with slicer.util.tryWithErrorDisplay(_("This did not work:"), waitCursor=True):
+            try:
+                action()
+            except Exception as error:
+                self.say(str(error))
+                raise
+
+    def _poll(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        state = job.poll()
+        if state is State.RUNNING:
+            self._bar.setValue(round(100 * job.progress.fraction))
+            if job.progress.stage:
+                self.say(self._progress_text(job))
+            return
+        done = self._done
+        if state is State.FAILED:
+            self._finish(job.error)
+            slicer.util.errorDisplay(job.error)
+            return
+        self._finish(_("Done."))
+        if done is not None:
+            with slicer.util.tryWithErrorDisplay(_("Failed to show the result.")):
+                done()
+
+    def _progress_text(self, job: Job) -> str:
+        percent = round(100 * job.progress.fraction)
+        text = _("{stage}: {percent} %").format(stage=job.progress.stage, percent=percent)
+        if job.progress.remaining_s:
+            left = _("about {seconds} s left").format(seconds=round(job.progress.remaining_s))
+            text = f"{text}, {left}"
+        return text
+
+    def _finish(self, text: str) -> None:
+        self._timer.stop()
+        self._job = self._done = None
+        self._button.text = self._text
+        self._bar.setVisible(False)
+        self.say(text)
