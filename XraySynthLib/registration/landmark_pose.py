@@ -27,8 +27,9 @@ LEAST_WEIGHT = 1e-3
 """Of a landmark found with no confidence at all."""
 LEAST_WIDTH = 0.05
 """Of the landmarks' cloud against its length: narrower is a line."""
-LEAST_NOISE_MM = 0.5
-"""On the detector: nothing is found better is better, whatever few residuals say."""
+TYPICAL_NOISE_MM, TYPICAL_COUNT = 3.0, 6
+"""On the detector: how well landmarks are found as a rule, which counts as so many residuals more:
+those of a few landmarks say little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class LandmarkFit:
         names: The landmarks known on both sides, which it was fitted to.
         points_ras_mm: (N, 3) where they are in the patient, RAS, mm.
         points_px: (N, 2) where they were found, px.
-        weights: (N,) their confidences.
+        confidence: (N,) as their finder gave it; their weights.
         covariance: (6, 6) of the motion (see `registration.motion`) about `pivot_ras_mm`, deg and
             mm: how well the landmarks fix the pose. Depth is fixed worst.
     """
@@ -49,7 +50,7 @@ class LandmarkFit:
     names: tuple[str, ...]
     points_ras_mm: NDArray
     points_px: NDArray
-    weights: NDArray
+    confidence: NDArray
     covariance: NDArray
 
     @property
@@ -215,7 +216,7 @@ def _adjusted(
         residuals, np.zeros(6), loss="cauchy", f_scale=SOFT_ERROR_MM, x_scale=(1, 1, 1, 1, 1, 5),
         xtol=1e-11, ftol=1e-11, gtol=1e-11, max_nfev=100,
     )  # fmt: skip
-    freedom = max(2 * len(weights) - 6, 1)
-    variance = max(2 * found.cost / freedom, LEAST_NOISE_MM**2)
+    freedom = 2 * len(weights) - 6 + TYPICAL_COUNT
+    variance = (2 * found.cost + TYPICAL_COUNT * TYPICAL_NOISE_MM**2) / freedom
     covariance = variance * np.linalg.pinv(found.jac.T @ found.jac)
     return moved(start, found.x, pivot_ras_mm), covariance, float(found.cost)
