@@ -19,6 +19,8 @@ MIN_LANDMARKS = 4
 MIN_FOR_CONSENSUS = 6
 SOFT_ERROR_MM = 5.0
 """On the detector: where a residual begins to count less than its square (Cauchy's loss)."""
+LEAST_INLIERS = 0.6
+"""Share of the landmarks; a few of many fit nearly anywhere."""
 OUTLIER_MM = 20.0
 """On the detector: farther off a landmark was found elsewhere."""
 MAX_ERROR_MM = 15.0
@@ -107,7 +109,7 @@ def view_from_landmarks(
         )
     view, covariance, _ = min(fits, key=lambda fit: fit[2])
     fit = LandmarkFit(view, names, points_ras_mm, points_px, weights, covariance)
-    if fit.inliers.sum() < MIN_LANDMARKS:
+    if fit.inliers.sum() < max(MIN_LANDMARKS, LEAST_INLIERS * len(names)):
         raise RegistrationError(
             f"Only {fit.inliers.sum()} of {len(names)} landmarks fall within {OUTLIER_MM:g} mm of "
             "where they were found, so no pose fits; check that image and CT show one patient, "

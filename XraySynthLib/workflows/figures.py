@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LANDMARK_COLOR = "#ffb000"
 FOUND_COLOR = "#ff3b6b"
 LETTER_COLOR = "#7fd4ff"
-EDGE_COLORS = "summer_r"
+EDGE_COLORS = "cool"
 
 
 @dataclass(frozen=True, eq=False)

@@ -331,7 +331,7 @@ def _panel(name: str, view: View, xray: Xray, fit: LandmarkFit, preview: "Previe
     return Panel(
         replace(shown, view=view),
         projected,
-        f"{name}: landmarks within {error_mm:.1f} mm on the detector",
+        f"{name}: landmarks miss by {error_mm:.1f} mm on the detector",
         found,
         edges=_edges(view, preview),
     )
