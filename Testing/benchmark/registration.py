@@ -7,10 +7,11 @@
 PEOPLE holds the CTs and landmarks of the people in SET, images in COCO. Every so-manieth image is
 taken. Noise is 5 mm, normal, along columns and rows each, in the isocentre's plane.
 registration.csv has a row for each image and kind of landmarks: error before and after refinement,
-or why it was refused; registration_summary.csv medians, 95th percentiles and success (a refused image is one that
-failed; images in which too few landmarks lie are counted apart). With --capture,
-registration_capture.csv: the share of that many images refined to 2 mm mTRE from starts that are a
-given mTRE off in a random direction, without drawing further starts. Seconds are processor time.
+or why it was refused; registration_summary.csv medians, 95th percentiles and success (a refused
+image is one that failed; images with fewer than four landmarks found are counted apart). With
+--capture, registration_capture.csv: the share of that many images refined to 2 mm mTRE from starts
+that are a given mTRE off in a random direction, without drawing further starts. Seconds are
+processor time.
 """
 
 import argparse
