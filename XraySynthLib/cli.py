@@ -24,6 +24,7 @@ VERBS = {
     "train landmarks": ("TrainLandmarksConfig", "Exported sets -> a landmark detector."),
     "detect": ("DetectConfig", "X-rays -> their landmarks, by a detector."),
     "evaluate": ("EvaluateConfig", "Predicted landmarks and the truth -> measures, a report."),
+    "register": ("RegisterConfig", "An X-ray, a CT and its landmarks -> the C-arm's pose."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }

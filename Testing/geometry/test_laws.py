@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
+from XraySynthLib.geometry import CArmPose, Intrinsics, View, carm_from_view, view_from_carm
 from XraySynthLib.geometry.transforms import (
     LPS_FROM_RAS,
     RAS_FROM_LPS,
@@ -197,3 +197,18 @@ def test_a_similarity_of_the_image_moves_what_is_projected(view, angle, scale, r
     expected_px = points_px @ moved_px_from_px[:2, :2].T + moved_px_from_px[:2, 2]
     np.testing.assert_allclose(moved.project(points_ras_mm), expected_px, atol=1e-5, rtol=1e-8)
     np.testing.assert_allclose(moved.source_ras_mm, view.source_ras_mm)
+
+
+def test_a_view_says_how_the_c_arm_stands():
+    """Also about another isocentre on the same beam."""
+    pose = CArmPose(30, 20, -10, np.array([5.0, -8.0, 12.0]), 600)
+    view = view_from_carm(pose, Intrinsics())
+    found = carm_from_view(view, 600)
+    assert [found.primary_deg, found.secondary_deg, found.roll_deg] == pytest.approx([30, 20, -10])
+    np.testing.assert_allclose(found.isocenter_ras_mm, [5, -8, 12])
+    nearer = carm_from_view(view, 500)
+    np.testing.assert_allclose(np.linalg.norm(nearer.isocenter_ras_mm - [5, -8, 12]), 100)
+    again = view_from_carm(nearer, view.intrinsics)
+    np.testing.assert_allclose(again.ras_from_camera, view.ras_from_camera, atol=1e-9)
+    with pytest.raises(ValueError, match="must be greater than"):
+        carm_from_view(view, 1020)

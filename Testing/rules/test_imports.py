@@ -33,6 +33,7 @@ LIGHT_MODULES = (
     "XraySynthLib.drr",
     "XraySynthLib.cli",
     "XraySynthLib.detection",
+    "XraySynthLib.registration",
     "XraySynthLib.training",
     *map(workflow_of, VERBS),
 )

@@ -50,10 +50,17 @@ class Preview:
         Raises:
             ValueError: If the source stands inside the patient, or no ray meets the volume.
         """
+        return to_display(self.line_integral(view))
+
+    def line_integral(self, view: View) -> Xray:
+        """The LINE_INTEGRAL image of a view.
+
+        Raises:
+            ValueError: If the source stands inside the patient, or no ray meets the volume.
+        """
         materials = self.levels[self.level_for(view)]
         area_density = project(materials, view)
-        line_integral = to_line_integral(expose(area_density, materials.names, view, self.exposure))
-        return to_display(line_integral)
+        return to_line_integral(expose(area_density, materials.names, view, self.exposure))
 
     def level_for(self, view: View) -> int:
         """Index of the coarsest level that is fine enough for the view in the volume's middle."""

@@ -10,13 +10,14 @@ from XraySynthLib.geometry.carm import CArmPose
 from XraySynthLib.geometry.intrinsics import Intrinsics
 from XraySynthLib.geometry.presets import VIEW_PRESETS, view_preset
 from XraySynthLib.geometry.triangulation import triangulate
-from XraySynthLib.geometry.view import View, view_from_carm
+from XraySynthLib.geometry.view import View, carm_from_view, view_from_carm
 
 __all__ = [
     "VIEW_PRESETS",
     "CArmPose",
     "Intrinsics",
     "View",
+    "carm_from_view",
     "triangulate",
     "view_from_carm",
     "view_preset",

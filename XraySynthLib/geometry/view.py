@@ -253,7 +253,29 @@ def view_from_carm(pose: CArmPose, intrinsics: Intrinsics) -> View:
             f"source_to_detector_mm ({intrinsics.source_to_detector_mm:g}) must be greater than "
             f"source_to_isocenter_mm ({pose.source_to_isocenter_mm:g})."
         )
+    carm_from_camera = _carm_from_camera(pose.source_to_isocenter_mm)
+    return View(pose.ras_from_carm @ carm_from_camera, intrinsics)
+
+
+def carm_from_view(view: View, source_to_isocenter_mm: float) -> CArmPose:
+    """Read off a view how the C-arm stands; `view_from_carm` makes the view again.
+
+    Args:
+        view: The view.
+        source_to_isocenter_mm: A machine's constant, which no view holds.
+
+    Raises:
+        ValueError: If the detector would not lie beyond the isocentre.
+    """
+    camera_from_carm = inverse_rigid(_carm_from_camera(source_to_isocenter_mm))
+    ras_from_carm = view.ras_from_camera @ camera_from_carm
+    pose = CArmPose.from_matrix(ras_from_carm, source_to_isocenter_mm)
+    view_from_carm(pose, view.intrinsics)
+    return pose
+
+
+def _carm_from_camera(source_to_isocenter_mm: float) -> NDArray:
     carm_from_camera = np.eye(4)
     carm_from_camera[:3, :3] = CARM_AXES_FROM_CAMERA_AXES
-    carm_from_camera[:3, 3] = [0, -pose.source_to_isocenter_mm, 0]
-    return View(pose.ras_from_carm @ carm_from_camera, intrinsics)
+    carm_from_camera[:3, 3] = [0, -source_to_isocenter_mm, 0]
+    return carm_from_camera

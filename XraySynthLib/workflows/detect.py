@@ -75,7 +75,7 @@ def check_inputs(config: DetectConfig) -> None:
         for stem in stems:
             if stems.count(stem) > 1:
                 raise UsageError(f"Two images in {config.image} are called {stem!r}.")
-    model_folder(config)
+    model_folder(config.model)
 
 
 def run(config: DetectConfig) -> Path:
@@ -89,7 +89,7 @@ def run(config: DetectConfig) -> Path:
     from XraySynthLib.detection.model import load_detector
     from XraySynthLib.training.precision import device_of
 
-    detector = load_detector(model_folder(config), device_of(config.device))
+    detector = load_detector(model_folder(config.model), device_of(config.device))
     if config.threshold is not None:
         calibration = replace(detector.config.calibration, threshold=config.threshold)
         detector.config = replace(detector.config, calibration=calibration)
@@ -138,17 +138,17 @@ def stem_of(path: Path) -> str:
     return re.sub(r"(?i)(?<=.)\.(nii\.gz|[a-z]{2,5})$", "", path.name)
 
 
-def model_folder(config: DetectConfig) -> Path:
-    """The model's folder.
+def model_folder(named: Path | None) -> Path:
+    """The model's folder: the one named, or the one that comes with the library.
 
     Raises:
         UnreadableFileError: If it holds no detector.
         MissingDependencyError: If there is none to take by default.
     """
-    if config.model is not None:
-        if not (config.model / "config.json").is_file():
-            raise UnreadableFileError(f"--model {config.model} holds no landmark detector.")
-        return config.model
+    if named is not None:
+        if not (named / "config.json").is_file():
+            raise UnreadableFileError(f"--model {named} holds no landmark detector.")
+        return named
     if not (SHIPPED_MODEL / "config.json").is_file():
         raise MissingDependencyError(
             "This installation has no landmark detector; train one with `xraysynth train "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LANDMARK_COLOR = "#ffb000"
 FOUND_COLOR = "#ff3b6b"
 LETTER_COLOR = "#7fd4ff"
+EDGE_COLORS = "cool"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class Panel:
     line, and only landmarks that it missed are named.
 
     `named`: whether landmarks are named at all; on small panels their names hide the image.
+
+    `edges`: (r, c) bool, drawn over the whole image, whatever their size.
     """
 
     xray: Xray
@@ -35,6 +38,7 @@ class Panel:
     title: str
     found: ImageLandmarkSet | None = None
     named: bool = True
+    edges: NDArray | None = None
 
 
 def side_letters(view: View) -> tuple[str, str, str, str]:
@@ -65,6 +69,10 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
     outline = [withStroke(linewidth=1.5, foreground="black")]
     rows, columns = panel.xray.values.shape
     axes.imshow(panel.xray.values, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    if panel.edges is not None:
+        extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+        shown = np.ma.masked_equal(panel.edges, False)
+        axes.imshow(shown, cmap=EDGE_COLORS, alpha=0.6, interpolation="nearest", extent=extent)
     seen = panel.landmarks.visible
     points = panel.landmarks.points_px[seen]
     axes.plot(*points.T, "o", mfc="none", mec=LANDMARK_COLOR, ms=5, mew=1)
