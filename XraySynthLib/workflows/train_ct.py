@@ -266,9 +266,9 @@ class _Trainer:
         """Draw validation crops beside what the network makes of them."""
         import torch
 
-        from XraySynthLib.ct.flow import sampled
         from XraySynthLib.ct.intensity import UNIT_HU
         from XraySynthLib.ct.networks import from_blocks, to_blocks
+        from XraySynthLib.training.flow import sampled
         from XraySynthLib.workflows.training_figures import write_crop_picture
 
         model = state.average.model
