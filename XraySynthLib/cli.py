@@ -21,6 +21,7 @@ VERBS = {
     "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
     "export": ("ExportConfig", "Subjects x views -> a labelled training set in a known format."),
     "train ct": ("TrainCtConfig", "CTs with label maps -> a CT generator."),
+    "train xray": ("TrainXrayConfig", "Exported sets -> a sampler of X-rays."),
     "train landmarks": ("TrainLandmarksConfig", "Exported sets -> a landmark detector."),
     "detect": ("DetectConfig", "X-rays -> their landmarks, by a detector."),
     "evaluate": ("EvaluateConfig", "Predicted landmarks and the truth -> measures, a report."),
