@@ -23,6 +23,7 @@ VERBS = {
     "train ct": ("TrainCtConfig", "CTs with label maps -> a CT generator."),
     "train xray": ("TrainXrayConfig", "Exported sets -> a sampler of X-rays."),
     "train landmarks": ("TrainLandmarksConfig", "Exported sets -> a landmark detector."),
+    "sample": ("SampleConfig", "A sampler -> X-rays with their landmarks, a training set."),
     "detect": ("DetectConfig", "X-rays -> their landmarks, by a detector."),
     "evaluate": ("EvaluateConfig", "Predicted landmarks and the truth -> measures, a report."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),

@@ -62,6 +62,7 @@ class SamplerConfig:
         quantity: Of its images, "line-integral" (without noise) or "display".
         window: Values that are -1 and 1 for the network.
         directions_deg: (primary, secondary) of the training's views, rounded.
+        kvp: Tube voltages of the training; empty where they are not known.
         people: Everybody behind the training images; whoever is tested on must not be among them.
         training: How it was trained, for people to read.
         code_version: Version of XraySynth that made it.
@@ -76,6 +77,7 @@ class SamplerConfig:
     quantity: str
     window: tuple[float, float]
     directions_deg: tuple[tuple[float, float], ...] = ()
+    kvp: tuple[int, ...] = ()
     people: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     code_version: str = XraySynthLib.__version__
@@ -249,7 +251,7 @@ def read_sampler_config(folder: Path) -> SamplerConfig:
     try:
         document = read_model_document(folder, FORMAT, FORMAT_VERSION, "X-ray sampler")
         document["network"] = NetworkConfig(**document["network"])
-        for name in ("landmark_names", "window", "people"):
+        for name in ("landmark_names", "window", "kvp", "people"):
             document[name] = tuple(document[name])
         document["directions_deg"] = tuple(map(tuple, document["directions_deg"]))
         return SamplerConfig(**document)

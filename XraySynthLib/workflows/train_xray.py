@@ -372,6 +372,7 @@ def _document(
         quantity=watched.quantity.value,
         window=WINDOWS[watched.quantity],
         directions_deg=directions_of([view for store in stores for view in store.views]),
+        kvp=tuple(sorted({int(kvp) for store in stores for kvp in store.kvp if kvp is not None})),
         people=tuple(sorted(set(watched.people).union(*(store.people for store in stores)))),
         training={
             **_options(config),
