@@ -338,7 +338,7 @@ def _bones_of_subject(folder: Path, subject: SubjectFolder, store: "XrayStore") 
             raise UnreadableFileError(f"{subject.labels} cannot be projected: {error}") from error
         with atomic_path(path) as temporary:
             np.save(temporary, made, allow_pickle=False)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.load(path, allow_pickle=False)
 
 
 def _examples(
