@@ -6,9 +6,9 @@ from accelerate import Accelerator
 from torch.utils.data import default_collate
 
 from Testing.diffusion.conftest import NAMES, config_of
-from XraySynthLib.diffusion.learning import learn, loss_for, new_state, part_times
+from XraySynthLib.diffusion.learning import learn, loss_for, new_state
 from XraySynthLib.diffusion.model import Sampler, SamplerConfig, led, scheduler
-from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig
+from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, by_part
 from XraySynthLib.diffusion.views import N_FEATURES
 from XraySynthLib.training.flow import step_times
 from XraySynthLib.training.schedule import Schedule
@@ -45,8 +45,8 @@ def test_each_part_is_at_its_own_time(examples):
     assert torch.equal(state[1, 4:], batch["data"][1, 4:])
 
 
-def test_part_times_by_hand():
-    assert part_times(torch.tensor([[0.25, 0.75]]), 2, 3)[0, :, 0, 0].tolist() == [0.25, 0.25, 0.75]
+def test_parts_by_hand():
+    assert by_part(torch.tensor([[0.25, 0.75]]), 2, 3)[0, :, 0, 0].tolist() == [0.25, 0.25, 0.75]
 
 
 def test_landmarks_lead():
@@ -64,7 +64,7 @@ class Straight(torch.nn.Module):
         self.data = torch.randn(1, config.n_state, config.side, config.side)
 
     def forward(self, state, times, maps, features):
-        time = part_times(times, self.config.n_image, self.config.n_state)
+        time = by_part(times, self.config.n_image, self.config.n_state)
         return torch.where(time > 0, (state - self.data) / time.clamp(min=1e-6), 0 * state)
 
 
@@ -124,17 +124,38 @@ def test_a_tiny_network_learns(examples):
     assert state.images == 160
 
 
+def test_an_untrained_network_knows_the_ends(examples):
+    """All noise: the data is its mean; all data: the noise is 0."""
+    network = ConditionedVelocity(examples.config).eval()
+    batch = default_collate([examples[number] for number in range(2)])
+    mean = by_part(torch.tensor([[0.0, -1.0]]), 4, examples.config.n_state)
+    for time, expected in ((1.0, batch["noise"] - mean), (0.0, -batch["noise"])):
+        times = torch.full((2, 2), time)
+        made = network(batch["noise"], times, batch["maps"], batch["features"])
+        assert torch.allclose(made, expected, atol=1e-5)
+
+
+def test_an_untrained_network_is_right_for_a_gaussian():
+    """E[noise - data | state] for data of spread 0.3 at time 0.5, by hand."""
+    config = config_of("anatomy")
+    network = ConditionedVelocity(config).eval()
+    state = torch.full((1, 4, 16, 16), 0.5)
+    told = torch.zeros(1, config.n_maps, 16, 16), torch.zeros(1, N_FEATURES)
+    made = network(state, torch.full((1, 2), 0.5), *told)
+    slope = (0.5 - 0.5 * 0.09) / (0.25 + 0.25 * 0.09)
+    assert made.flatten()[0].item() == pytest.approx(0.5 * slope)
+
+
 def test_it_hears_what_it_is_told(examples):
     torch.manual_seed(0)
     network = ConditionedVelocity(examples.config).eval()
+    torch.nn.init.normal_(network.unet.conv_out.weight)
     batch = default_collate([examples[number] for number in range(2)])
     told = batch["noise"], batch["times"], batch["maps"], batch["features"]
+    others = told[0].flip(0), 1 - told[1], told[2].flip(0), told[3].flip(0)
     plain = network(*told)
-    for index in range(4):
-        changed = list(told)
-        changed[index] = changed[index].flip(0) if index != 1 else changed[1] * [[1, 0.5]][0][0]
-        if index == 1:
-            changed[1] = torch.stack([told[1][:, 0], 1 - told[1][:, 1]], dim=1)
+    for index, other in enumerate(others):
+        changed = [*told[:index], other, *told[index + 1 :]]
         assert (network(*changed) - plain).abs().max() > 1e-5
 
 

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from XraySynthLib.diffusion.examples import Examples
-from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig
+from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, by_part
 from XraySynthLib.training.batches import batches
 from XraySynthLib.training.loop import Step, TrainingState, new_training_state, train
 from XraySynthLib.training.schedule import Schedule
@@ -36,7 +36,7 @@ def loss_for(n_image: int) -> Callable[[nn.Module, Batch], Losses]:
 
     def loss_of(model: nn.Module, batch: Batch) -> Losses:
         data, noise, times = batch["data"], batch["noise"], batch["times"]
-        time = part_times(times, n_image, data.shape[1])
+        time = by_part(times, n_image, data.shape[1])
         state = (1 - time) * data + time * noise
         predicted = model(state, times, batch["maps"], batch["features"])
         error = (predicted.float() - (noise - data)) ** 2  # (B, state, side, side)
@@ -46,12 +46,6 @@ def loss_for(n_image: int) -> Callable[[nn.Module, Batch], Losses]:
         return torch.stack(list(parts.values())).sum(), parts
 
     return loss_of
-
-
-def part_times(times: torch.Tensor, n_image: int, n_state: int) -> torch.Tensor:
-    """(B, state, 1, 1) the time of each channel, from (B, 2) of the image and of the heatmaps."""
-    image = times[:, :1].expand(-1, n_image)
-    return torch.cat([image, times[:, 1:].expand(-1, n_state - n_image)], dim=1)[..., None, None]
 
 
 def learn(

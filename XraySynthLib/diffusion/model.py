@@ -2,7 +2,8 @@
 
 config.json             what it is: condition, sizes, window, trained views, whom it was trained on
 landmarks.safetensors   the landmarks of its training's people as a Gaussian
-unet/                   diffusers' UNet2DConditionModel, 16 bits a number
+unet/                   diffusers' UNet2DConditionModel, 16 bits a number; what its output is
+                        scaled by and added to is in `ConditionedVelocity`
 scheduler/              diffusers' FlowMatchEulerDiscreteScheduler: velocity is `noise - data`
 """
 
@@ -25,8 +26,7 @@ import XraySynthLib
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.diffusion.heatmaps import decode
-from XraySynthLib.diffusion.learning import part_times
-from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, from_cells
+from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, by_part, from_cells
 from XraySynthLib.diffusion.plausibility import LandmarkPrior
 from XraySynthLib.diffusion.store import from_network
 from XraySynthLib.errors import UnreadableFileError
@@ -179,7 +179,7 @@ class Sampler:
         times = torch.tensor([[time, led(time, lead)] for time in step_times(steps)])
         for now, then in pairwise(times):
             velocity = self._velocity(state, now.to(self.device), maps, features, guidance)
-            step = part_times((then - now)[None], config.n_image, config.n_state)
+            step = by_part((then - now)[None], config.n_image, config.n_state)
             state = state + step.to(self.device) * velocity
         cells = state.float().cpu()
         pixels = from_cells(cells[:, : config.n_image], config.cell_px)[:, 0].numpy()
