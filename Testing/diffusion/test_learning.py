@@ -124,32 +124,31 @@ def test_a_tiny_network_learns(examples):
     assert state.images == 160
 
 
-def test_an_untrained_network_knows_the_ends(examples):
-    """All noise: the data is its mean; all data: the noise is 0."""
-    network = ConditionedVelocity(examples.config).eval()
-    batch = default_collate([examples[number] for number in range(2)])
-    mean = by_part(torch.tensor([[0.0, -1.0]]), 4, examples.config.n_state)
-    for time, expected in ((1.0, batch["noise"] - mean), (0.0, -batch["noise"])):
-        times = torch.full((2, 2), time)
-        made = network(batch["noise"], times, batch["maps"], batch["features"])
-        assert torch.allclose(made, expected, atol=1e-5)
+def silent(condition):
+    """A network whose own part is nothing."""
+    network = ConditionedVelocity(config_of(condition)).eval()
+    torch.nn.init.zeros_(network.unet.conv_out.weight)
+    torch.nn.init.zeros_(network.unet.conv_out.bias)
+    return network
 
 
-def test_an_untrained_network_is_right_for_a_gaussian():
-    """E[noise - data | state] for data of spread 0.3 at time 0.5, by hand."""
-    config = config_of("anatomy")
-    network = ConditionedVelocity(config).eval()
-    state = torch.full((1, 4, 16, 16), 0.5)
-    told = torch.zeros(1, config.n_maps, 16, 16), torch.zeros(1, N_FEATURES)
-    made = network(state, torch.full((1, 2), 0.5), *told)
-    slope = (0.5 - 0.5 * 0.09) / (0.25 + 0.25 * 0.09)
-    assert made.flatten()[0].item() == pytest.approx(0.5 * slope)
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    # All noise: the data is -1, its mean; all data: the noise is 0; between, for a spread of 0.15.
+    [(1.0, 0.5 + 1), (0.0, -0.5), (0.5, (0.5 - 0.01125) / (0.25 + 0.005625) * 1 + 1)],
+)
+def test_what_is_not_left_to_be_learned_of_heatmaps(time, expected):
+    network = silent("view")
+    state = torch.full((1, 10, 16, 16), 0.5)
+    told = torch.zeros(1, 6, 16, 16), torch.zeros(1, N_FEATURES)
+    made = network(state, torch.tensor([[0.3, time]]), *told)
+    assert not made[:, :4].any()
+    assert made[0, 4:].flatten()[0].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_hears_what_it_is_told(examples):
     torch.manual_seed(0)
     network = ConditionedVelocity(examples.config).eval()
-    torch.nn.init.normal_(network.unet.conv_out.weight)
     batch = default_collate([examples[number] for number in range(2)])
     told = batch["noise"], batch["times"], batch["maps"], batch["features"]
     others = told[0].flip(0), 1 - told[1], told[2].flip(0), told[3].flip(0)

@@ -2,8 +2,8 @@
 
 config.json             what it is: condition, sizes, window, trained views, whom it was trained on
 landmarks.safetensors   the landmarks of its training's people as a Gaussian
-unet/                   diffusers' UNet2DConditionModel, 16 bits a number; what its output is
-                        scaled by and added to is in `ConditionedVelocity`
+unet/                   diffusers' UNet2DConditionModel, 16 bits a number; what is added to its
+                        output for heatmaps is in `ConditionedVelocity`
 scheduler/              diffusers' FlowMatchEulerDiscreteScheduler: velocity is `noise - data`
 """
 

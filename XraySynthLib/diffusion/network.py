@@ -15,10 +15,8 @@ N_TIME_FEATURES = 1 + 2 * N_OCTAVES
 TIME_UNIT = 1000.0
 """diffusers' U-Nets count time 0..1 in thousandths."""
 N_BONES = 6
-IMAGE_MEAN, IMAGE_SPREAD = 0.0, 0.3
 HEATMAP_MEAN, HEATMAP_SPREAD = -1.0, 0.15
-"""Mean and standard deviation of the data: about those of line integrals in their window, and of
-heatmaps, which are -1 nearly everywhere."""
+"""Mean and standard deviation of heatmaps, which are -1 nearly everywhere."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class NetworkConfig:
 def build_unet(config: NetworkConfig) -> UNet2DConditionModel:
     """A fresh network of diffusers, without text: it is told the view as a class."""
     n_levels = len(config.channels)
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=config.side,
         in_channels=config.n_state + config.n_maps,
         out_channels=config.n_state,
@@ -97,9 +95,6 @@ def build_unet(config: NetworkConfig) -> UNet2DConditionModel:
         class_embed_type="projection",
         projection_class_embeddings_input_dim=N_FEATURES + N_TIME_FEATURES,
     )
-    nn.init.zeros_(unet.conv_out.weight)  # it begins with what it need not learn
-    nn.init.zeros_(unet.conv_out.bias)
-    return unet
 
 
 class ConditionedVelocity(nn.Module):
@@ -132,17 +127,29 @@ class ConditionedVelocity(nn.Module):
             class_labels=told,
             return_dict=False,
         )[0]
-        # What a Gaussian of the data's mean and spread would have is not left to be learned
-        # (Karras et al. 2022, arXiv 2206.00364, section 5, for the velocity).
-        config = self.config
-        time = by_part(times, config.n_image, config.n_state)
-        mean, spread = (
-            by_part(state.new_tensor([values]), config.n_image, config.n_state)
-            for values in ((IMAGE_MEAN, HEATMAP_MEAN), (IMAGE_SPREAD, HEATMAP_SPREAD))
-        )
-        variance = time**2 + ((1 - time) * spread) ** 2
-        known = (time - (1 - time) * spread**2) / variance * (state - (1 - time) * mean) - mean
-        return known + spread * variance.rsqrt() * predicted
+        n_image = self.config.n_image
+        image, maps_made = predicted[:, :n_image], predicted[:, n_image:]
+        return torch.cat([image, _map_velocity(maps_made, state[:, n_image:], times[:, 1])], dim=1)
+
+
+def _map_velocity(
+    predicted: torch.Tensor, state: torch.Tensor, times: torch.Tensor
+) -> torch.Tensor:
+    """Velocity of heatmaps: what a Gaussian of their mean and spread would have, and the rest.
+
+    Nearly all of a heatmap's state is noise; that is not left to be learned (Karras et al. 2022,
+    arXiv 2206.00364, section 5, for the velocity).
+
+    Args:
+        predicted: (B, K, side, side) what the network makes.
+        state: (B, K, side, side) the heatmaps' state.
+        times: (B,) theirs.
+    """
+    time = times[:, None, None, None]
+    variance = time**2 + ((1 - time) * HEATMAP_SPREAD) ** 2
+    slope = (time - (1 - time) * HEATMAP_SPREAD**2) / variance
+    known = slope * (state - (1 - time) * HEATMAP_MEAN) - HEATMAP_MEAN
+    return known + HEATMAP_SPREAD * variance.rsqrt() * predicted
 
 
 def by_part(values: torch.Tensor, n_image: int, n_state: int) -> torch.Tensor:
