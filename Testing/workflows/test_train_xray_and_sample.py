@@ -248,7 +248,7 @@ class TestSample:
         refused(2, "is for --condition view", condition="anatomy")
         refused(2, "less than --source-to-detector-mm", "--source-to-detector-mm", 650)
         refused(2, "--steps", "--steps", 0)
-        refused(2, "--format synthex", "--format", "synthex")
+        refused(2, "--format coco", "--format", "coco")
         refused(1, "holds no X-ray sampler", run=tmp_path)
         assert not output.exists()
 
