@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from XraySynthLib.data.pelvis import partners_of
 from XraySynthLib.detection.heatmaps import decode, presence_of, px_from_cells
-from XraySynthLib.detection.mirror import both_ways_round, partners_of
+from XraySynthLib.detection.mirror import both_ways_round
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 
 NAMES = ("FH-l", "FH-r", "L5", "ASIS-r", "ASIS-l")

@@ -63,6 +63,22 @@ def render_on(subject: Subject, grid: Grid) -> Volume:
     return Volume(values, grid.ras_from_ijk, labels)
 
 
+def bone_labels(
+    subject: Subject,
+    shape: tuple[int, int, int] = COMPACT[0],
+    spacing_mm: float = COMPACT[1],
+) -> tuple[NDArray, NDArray]:
+    """The bones of `render_ct`'s labels, without its CT.
+
+    Returns:
+        (K, J, I) uint8 labels (`tissues.Label`), 0 beside bone, and (4, 4) ras_from_ijk.
+    """
+    grid = subject.grid(shape, spacing_mm)
+    labels = np.zeros(grid.shape, np.uint8)
+    _add_bones(subject, grid, np.zeros(grid.shape, np.float32), labels)
+    return labels, grid.ras_from_ijk
+
+
 def _soft_tissue(subject: Subject, grid: Grid) -> tuple[NDArray, NDArray]:
     """HU and labels of everything but bone."""
     coarse = grid.coarser(SOFT_SPACING_MM)

@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from XraySynthLib.ct.examples import Coded
-from XraySynthLib.ct.flow import draw_times, noised
 from XraySynthLib.ct.intensity import from_hu
 from XraySynthLib.ct.networks import Autoencoder, to_blocks
 from XraySynthLib.ct.store import TrainingVolume
 from XraySynthLib.ct.tissues import BONES, KINDS, mirrored_kinds
+from XraySynthLib.training.flow import draw_times, noised
 from XraySynthLib.training.loop import TrainingState, new_training_state
 
 Batch = dict[str, torch.Tensor]

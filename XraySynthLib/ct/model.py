@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 import XraySynthLib
-from XraySynthLib.ct.flow import sampled
 from XraySynthLib.ct.intensity import to_hu
 from XraySynthLib.ct.networks import (
     LATENT_STRIDE,
@@ -35,6 +34,7 @@ from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.training.flow import sampled
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
     read_model_document,

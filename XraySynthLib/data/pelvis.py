@@ -3,6 +3,7 @@
 Grupp et al. 2020 (IJCARS 15, 759-769). "l" and "r" are the patient's left (-x in RAS) and right.
 """
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 LANDMARK_NAMES = tuple(
@@ -44,3 +45,9 @@ def other_side(name: str) -> str:
         if name.endswith(one):
             return name.removesuffix(one) + other
     return name
+
+
+def partners_of(names: Sequence[str]) -> list[int]:
+    """Number of each landmark's partner on the other side; its own where there is none."""
+    swapped = [other_side(name) for name in names]
+    return [names.index(name) if name in names else k for k, name in enumerate(swapped)]

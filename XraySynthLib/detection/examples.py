@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
+from XraySynthLib.data.pelvis import partners_of
 from XraySynthLib.detection.inputs import network_input
-from XraySynthLib.detection.mirror import partners_of
 from XraySynthLib.detection.store import ImageStore
 
 Marked = tuple[Xray, ImageLandmarkSet]

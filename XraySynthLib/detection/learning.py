@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
+from XraySynthLib.data.pelvis import partners_of
 from XraySynthLib.detection.calibration import TOLERANCE, Calibration, fit_calibration
 from XraySynthLib.detection.examples import (
     Examples,
@@ -22,7 +23,7 @@ from XraySynthLib.detection.examples import (
     patchwork,
 )
 from XraySynthLib.detection.heatmaps import cells_from_px, decode, heatmap_loss, px_from_cells
-from XraySynthLib.detection.mirror import both_ways_round, partners_of
+from XraySynthLib.detection.mirror import both_ways_round
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.detection.store import ImageStore
 from XraySynthLib.training.batches import batches
@@ -118,7 +119,7 @@ class ValidationSet:
         visible: (N, K) bool.
         spacing_mm: (N,) of the grid, in the isocentre's plane; NaN where not known.
         plain: (N,) bool, whether an image was not randomised.
-        partners: (K,) of the landmarks, see `mirror.partners_of`.
+        partners: (K,) of the landmarks, see `data.pelvis.partners_of`.
     """
 
     images: torch.Tensor

@@ -1,18 +1,11 @@
-"""Left and right: a landmark's partner, and an image looked at together with its mirror image."""
+"""An image looked at together with its mirror image."""
 
 import math
 from collections.abc import Sequence
 
 import torch
 
-from XraySynthLib.data.pelvis import other_side
 from XraySynthLib.detection.network import HeatmapNetwork
-
-
-def partners_of(names: Sequence[str]) -> list[int]:
-    """Number of each landmark's partner on the other side; its own where there is none."""
-    swapped = [other_side(name) for name in names]
-    return [names.index(name) if name in names else k for k, name in enumerate(swapped)]
 
 
 def both_ways_round(
@@ -26,7 +19,7 @@ def both_ways_round(
     Args:
         network: The network.
         images: (B, inputs, rows, columns).
-        partners: (K,) of `partners_of`.
+        partners: (K,) of `data.pelvis.partners_of`.
 
     Returns:
         Logits of places (B, K, rows / stride, columns / stride), and of nowhere (B, K).

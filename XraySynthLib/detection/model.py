@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 import XraySynthLib
 from XraySynthLib.data import ImageLandmarkSet, Xray
 from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.data.pelvis import partners_of
 from XraySynthLib.detection.calibration import Calibration
 from XraySynthLib.detection.heatmaps import Decoded, decode, px_from_cells
 from XraySynthLib.detection.inputs import Placement, network_input
-from XraySynthLib.detection.mirror import both_ways_round, partners_of
+from XraySynthLib.detection.mirror import both_ways_round
 from XraySynthLib.detection.network import (
     PADDING_MULTIPLE,
     HeatmapNetwork,

@@ -18,6 +18,7 @@ from XraySynthLib.drr.exposure import (
     PLAIN,
     Exposure,
     expose,
+    expose_line_integral,
     to_display,
     to_line_integral,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "acquire",
     "draw_acquisition",
     "expose",
+    "expose_line_integral",
     "k_wire",
     "materials_from_hu",
     "materials_from_labels",

@@ -100,10 +100,33 @@ def expose(
             f"area_density must be {(len(names), *view.intrinsics.shape_px)}, "
             f"got {area_density.shape}."
         )
+    line_integral = polychromatic_line_integral(area_density, names, load_spectrum(exposure.kvp))
+    return expose_line_integral(line_integral, view, exposure, rng)
+
+
+def expose_line_integral(
+    line_integral: NDArray,
+    view: View,
+    exposure: Exposure = PLAIN,
+    rng: np.random.Generator | None = None,
+) -> Xray:
+    """Turn line integrals of an exposure's spectrum into an exposed detector.
+
+    Args:
+        line_integral: (rows, columns), -ln of the primary beam's transmission.
+        view: The view that they are seen in.
+        exposure: Scatter, noise, blur and collimation; its voltage is in the line integrals.
+        rng: Where noise comes from; needed if there is any.
+
+    Returns:
+        A TRANSMISSION image, 1 in the open beam.
+
+    Raises:
+        ValueError: If there is noise but no generator.
+    """
     noisy = exposure.photons_per_mm2 > 0
     if noisy and rng is None:
         raise ValueError("An exposure with noise needs a random generator.")
-    line_integral = polychromatic_line_integral(area_density, names, load_spectrum(exposure.kvp))
     signal = np.exp(-line_integral)
     if exposure.collimation is not None:
         signal *= exposure.collimation.openness(view.intrinsics)

@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from XraySynthLib.ct.examples import Coded, Crops
-from XraySynthLib.ct.flow import sampled
 from XraySynthLib.ct.intensity import UNIT_HU
 from XraySynthLib.ct.learning import (
     autoencoder_loss,
@@ -40,6 +39,7 @@ from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UsageError
 from XraySynthLib.training.batches import batches
+from XraySynthLib.training.flow import sampled
 from XraySynthLib.training.loop import TrainingState, train
 from XraySynthLib.training.precision import device_of, mixed_precision
 from XraySynthLib.training.run_folder import RunFolder

@@ -20,6 +20,7 @@ PACKAGES = (
     "tyro",
     "matplotlib",
     "torch",
+    "diffusers",
 )
 
 
@@ -73,7 +74,7 @@ def _findings() -> Iterator[tuple[str, str]]:
     yield "engine deepdrr", _deepdrr()
     yield "devices", _devices()
     yield "demo data", _demo_data()
-    yield "weights", _weights()
+    yield from _weights()
 
 
 def _version(package: str) -> str:
@@ -119,11 +120,17 @@ def _devices() -> str:
     return ", ".join(["cpu", *names])
 
 
-def _weights() -> str:
-    from XraySynthLib.workflows.detect import SHIPPED_MODEL
+def _weights() -> Iterator[tuple[str, str]]:
+    from XraySynthLib.workflows import ct_generator, detect, sample
 
-    there = (SHIPPED_MODEL / "config.json").is_file()
-    return f"landmark detector in {SHIPPED_MODEL}" if there else "no landmark detector; train one"
+    for what, folder in (
+        ("landmark detector", detect.SHIPPED_MODEL),
+        ("CT generator", ct_generator.SHIPPED),
+        ("X-ray sampler, anatomy", sample.SHIPPED / "anatomy"),
+        ("X-ray sampler, view", sample.SHIPPED / "view"),
+    ):
+        there = (folder / "config.json").is_file()
+        yield "weights", f"{what} in {folder}" if there else f"no {what}; train one"
 
 
 def _demo_data() -> str:

@@ -7,17 +7,13 @@ can make any part of the set, a rerun makes only what is missing, and the bytes 
 import json
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats.problems import check_file, reading, unreadable
 from XraySynthLib.data.sets import (
-    SET_NAME,
     SPLITS,
     Part,
     SetDescription,
@@ -27,53 +23,26 @@ from XraySynthLib.data.sets import (
     refuse_split_overlap,
     split_by_subject,
 )
-from XraySynthLib.data.sets.description import UNFINISHED_NAME
-from XraySynthLib.data.sets.parts import PARTS_FOLDER, sha256_of
-from XraySynthLib.drr import ACQUISITION_PRESETS
 from XraySynthLib.errors import UnreadableFileError, UsageError
-from XraySynthLib.geometry import Intrinsics
+from XraySynthLib.workflows.acquisition_options import AcquisitionOptions, quantity_of
 from XraySynthLib.workflows.config import Progress, VerbConfig
-from XraySynthLib.workflows.export_folder import (
-    REPORT_NAMES,
-    Findings,
-    is_whole,
-    locked,
-    look,
-    refuse_another_set,
-    refuse_mixed_subjects,
-    remove_leftovers,
-)
+from XraySynthLib.workflows.export_folder import is_whole, make_set, refuse_another_set
 from XraySynthLib.workflows.export_images import ExportPlan, Recipe, make_part, mask_name
 from XraySynthLib.workflows.mask_labels import check_label_maps, checked_label_values
-from XraySynthLib.workflows.progress import counted, say, stage
-from XraySynthLib.workflows.set_report import write_set_report
+from XraySynthLib.workflows.progress import counted, say
 from XraySynthLib.workflows.subjects import common_landmark_names, find_subjects, unused_volumes
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
-Range = tuple[float, float]
-RANGE_OPTIONS = (
-    "primary_deg",
-    "secondary_deg",
-    "roll_deg",
-    "isocenter_offset_mm",
-    "source_to_isocenter_mm",
-    "kvp",
-    "scatter",
-    "photons_per_mm2",
-    "blur_mm",
-    "collimated_share",
-)
 DEFAULT_SHAPE_PX = (512, 512)
 SHAPE_PX_OF_FORMAT = {"synthex": (360, 360)}
 SYNTHEX_PX = 384
 """Side of its network's images, which it pads smaller ones to."""
-DETECTOR_MM = 1536 * 0.194
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 MAX_IMAGES = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(VerbConfig):
+class ExportConfig(AcquisitionOptions, VerbConfig):
     """Make a training set: labelled X-rays of every subject, at poses drawn at random.
 
     The same command again makes only what is missing.
@@ -84,22 +53,7 @@ class ExportConfig(VerbConfig):
         views: Images of each subject.
         format: How the files are laid out.
         output: Folder to write to.
-        poses: Where poses and acquisitions are drawn from.
-        primary_deg: Range of the primary angle instead, +LAO (with standard-views: from each).
-        secondary_deg: Range of the secondary angle instead, +CRA.
-        roll_deg: Range of the roll about the beam instead.
-        isocenter_offset_mm: Range of each coordinate of the isocentre, from the point aimed at.
-        aim_offset_mm: The point aimed at, from the landmarks' middle: right, anterior, superior.
-        source_to_isocenter_mm: Range of the distance from the source to the isocentre instead.
-        kvp: Tube voltages instead, each as likely.
-        scatter: Range of the strength of scatter instead.
-        photons_per_mm2: Range of the dose instead: photons on a square millimetre of the open beam.
-        blur_mm: Range of the detector's blur instead.
-        collimated_share: Share of images with a collimated field instead.
-        source_to_detector_mm: Distance from the source to the detector.
         shape_px: Rows, columns; by default 512 x 512, for synthex 360 x 360.
-        pixel_spacing_mm: Pixel size on the detector: column, row; by default that of a detector
-            298 mm wide.
         quantity: What the images are; by default what the format is used with.
         detail: Fine detail added to display images, as a console does; 0 for none.
         masks: Whether masks of the labels go with the images.
@@ -118,21 +72,7 @@ class ExportConfig(VerbConfig):
     views: int
     format: Literal["coco", "deepfluoro", "synthex", "webdataset", "dicom", "scene"]
     output: Path
-    poses: Literal["pelvis-deepfluoro", "standard-views", "uniform"] = "pelvis-deepfluoro"
-    primary_deg: Range | None = None
-    secondary_deg: Range | None = None
-    roll_deg: Range | None = None
-    isocenter_offset_mm: Range | None = None
-    aim_offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    source_to_isocenter_mm: Range | None = None
-    kvp: tuple[int, ...] | None = None
-    scatter: Range | None = None
-    photons_per_mm2: Range | None = None
-    blur_mm: Range | None = None
-    collimated_share: float | None = None
-    source_to_detector_mm: float = 1020.0
     shape_px: tuple[int, int] | None = None
-    pixel_spacing_mm: tuple[float, float] | None = None
     quantity: Literal["line-integral", "transmission", "display"] | None = None
     detail: float = 0.5
     masks: bool = True
@@ -169,43 +109,15 @@ def run(config: ExportConfig) -> Path | str:
     """
     plan = plan_set(config)
     _say_what_is_unused(plan, config.progress)
-    folder = config.output
-    refuse_another_set(folder, plan, config.verify, config.progress)
-    if not config.verify and is_whole(folder, plan.description, config.progress):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        refuse_another_set(folder, plan, verify=False)  # another run may have begun one meanwhile
-        remove_leftovers(folder)
-        findings = look(folder, plan.description, config.verify, config.progress)
-        try:
-            _complete(config, plan, findings)
-        finally:
-            remove_leftovers(folder)  # of workers that died, or were ended
-    return str(findings) if config.verify else folder
+    check = partial(_check_label_maps, config, plan)
+    make = partial(_make_parts, config, plan)
+    findings = make_set(config.output, plan, make, check, config.verify, config.progress)
+    return str(findings) if config.verify else config.output
 
 
-def _complete(config: ExportConfig, plan: ExportPlan, findings: Findings) -> None:
-    """Make the parts that are missing, then what is made of all parts."""
-    folder, description, files = config.output, plan.description, findings.assembled
-    shown = {part.subject: plan.subjects[part.subject] for part in findings.missing}
+def _check_label_maps(config: ExportConfig, plan: ExportPlan, missing: list[Part]) -> None:
+    shown = {part.subject: plan.subjects[part.subject] for part in missing}
     check_label_maps(shown.values(), plan.recipe.label_values, config.progress)
-    if files is None:
-        description.write(folder / UNFINISHED_NAME)
-        (folder / PARTS_FOLDER).mkdir(exist_ok=True)
-        (folder / SET_NAME).unlink(missing_ok=True)
-        _make_parts(config, plan, findings.missing)
-        refuse_mixed_subjects(folder, description, config.progress)
-        with stage("assemble", config.progress):
-            names = layout_module(description.layout).assemble(folder, description)
-            files = {name: sha256_of(folder / name) for name in sorted(names)}
-            replace(description, files=files).write(folder / SET_NAME)
-    if not findings.has_report:
-        with stage("report", config.progress):
-            write_set_report(folder, description)
-            files |= {name: sha256_of(folder / name) for name in REPORT_NAMES}
-            replace(description, files=files).write(folder / SET_NAME)
-    _clear(folder, description)
 
 
 def _say_what_is_unused(plan: ExportPlan, progress: Progress) -> None:
@@ -290,29 +202,17 @@ def _read_split_file(path: Path, subjects: set[str]) -> dict[str, str]:
 
 
 def _recipe(config: ExportConfig) -> Recipe:
-    changes = {
-        name: getattr(config, name) for name in RANGE_OPTIONS if getattr(config, name) is not None
-    }
-    quantities = layout_module(config.format).QUANTITIES
-    quantity = quantities[0] if config.quantity is None else Quantity(config.quantity)
-    if quantity not in quantities:
-        allowed = ", ".join(one.value for one in quantities)
-        raise UsageError(f"--format {config.format} holds {allowed}, not {quantity.value}.")
+    quantity = quantity_of(config.format, config.quantity)
     if not config.masks and config.label_values:
         raise UsageError("--label-values needs --masks.")
     values = checked_label_values(config.label_values, config.format)
     shape_px = config.shape_px or SHAPE_PX_OF_FORMAT.get(config.format, DEFAULT_SHAPE_PX)
     if config.format == "synthex" and not shape_px[0] == shape_px[1] < SYNTHEX_PX:
         raise UsageError(f"SyntheX takes square images of less than {SYNTHEX_PX} pixels a side.")
-    spacing_mm = config.pixel_spacing_mm or (DETECTOR_MM / max(shape_px[1], 1),) * 2
     try:
         return Recipe(
-            ranges=replace(ACQUISITION_PRESETS[config.poses], **changes),
-            intrinsics=Intrinsics(
-                source_to_detector_mm=config.source_to_detector_mm,
-                pixel_spacing_mm=np.array(spacing_mm),
-                shape_px=shape_px,
-            ),
+            ranges=config.ranges(),
+            intrinsics=config.intrinsics(shape_px),
             quantity=quantity,
             detail=config.detail,
             label_values=values if config.masks else (),
@@ -325,8 +225,6 @@ def _recipe(config: ExportConfig) -> Recipe:
 
 def _make_parts(config: ExportConfig, plan: ExportPlan, missing: list[Part]) -> None:
     """Make parts, wherever; say how far it has got in images."""
-    for part in missing:
-        (config.output / f"{part.stem}.json").unlink(missing_ok=True)
     tasks = [(part, plan.subjects[part.subject]) for part in missing]
     shared = (config.output.resolve(), config.format, plan.recipe)
     n_workers = config.workers or usable_cpus()
@@ -341,12 +239,3 @@ def _make_parts(config: ExportConfig, plan: ExportPlan, missing: list[Part]) -> 
         for part, _ in made:
             if config.scheduler is not None:
                 count(part.count)
-
-
-def _clear(folder: Path, description: SetDescription) -> None:
-    """Remove what only an unfinished set needs, the plan last."""
-    if not layout_module(description.layout).FRAGMENTS_STAY:
-        for path in (folder / PARTS_FOLDER).iterdir():
-            if path.suffix != ".json":
-                path.unlink()
-    (folder / UNFINISHED_NAME).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """What of a set is in its folder: whether it is this set, what is missing, what is damaged.
 
-Nothing is made here, but for the lock that keeps a second export out.
+`make_set` has the missing parts made and puts the set together; how an image is made is not here.
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -16,12 +16,22 @@ from typing import Any
 
 from XraySynthLib.data.sets import SET_NAME, Part, SetDescription, layout_module
 from XraySynthLib.data.sets.description import UNFINISHED_NAME
-from XraySynthLib.data.sets.parts import PARTS_FOLDER, damaged_files, read_part_record
+from XraySynthLib.data.sets.parts import (
+    PARTS_FOLDER,
+    damaged_files,
+    read_part_record,
+    sha256_of,
+)
 from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.workflows.config import Progress
-from XraySynthLib.workflows.export_images import ExportPlan, inputs_digest
-from XraySynthLib.workflows.progress import tracked
-from XraySynthLib.workflows.set_report import PAGE_NAME, SHEET_NAME, STATISTICS_NAME
+from XraySynthLib.workflows.export_images import SetPlan, inputs_digest
+from XraySynthLib.workflows.progress import stage, tracked
+from XraySynthLib.workflows.set_report import (
+    PAGE_NAME,
+    SHEET_NAME,
+    STATISTICS_NAME,
+    write_set_report,
+)
 
 LOCK_NAME = ".lock"
 REPORT_NAMES = (PAGE_NAME, SHEET_NAME, STATISTICS_NAME)
@@ -53,6 +63,81 @@ class Findings:
             return f"{checked}, none is damaged."
         shown = ", ".join(self.damaged[:8]) + (" ..." if len(self.damaged) > 8 else "")
         return f"{checked}; {len(self.damaged)} damaged or missing, made again: {shown}."
+
+
+def make_set(
+    folder: Path,
+    plan: SetPlan,
+    make_parts: Callable[[list[Part]], None],
+    check: Callable[[list[Part]], None],
+    verify: bool,
+    progress: Progress,
+) -> Findings:
+    """Make what is missing of a set; see what there is first.
+
+    Args:
+        folder: The set's.
+        plan: What is to be there.
+        make_parts: Makes parts, their records last.
+        check: Refuses what parts would be made from, before anything is touched.
+        verify: Compare every byte of what is there.
+        progress: How to report.
+
+    Raises:
+        XraySynthError: If the folder holds another set, or another export works there.
+    """
+    refuse_another_set(folder, plan, verify, progress)
+    if not verify and is_whole(folder, plan.description, progress):
+        return Findings()
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        refuse_another_set(folder, plan, verify=False)  # another run may have begun one meanwhile
+        remove_leftovers(folder)
+        findings = look(folder, plan.description, verify, progress)
+        try:
+            check(findings.missing)
+            _complete(folder, plan.description, findings, make_parts, progress)
+        finally:
+            remove_leftovers(folder)  # of workers that died, or were ended
+    return findings
+
+
+def _complete(
+    folder: Path,
+    description: SetDescription,
+    findings: Findings,
+    make_parts: Callable[[list[Part]], None],
+    progress: Progress,
+) -> None:
+    """Make the parts that are missing, then what is made of all parts."""
+    files = findings.assembled
+    if files is None:
+        description.write(folder / UNFINISHED_NAME)
+        (folder / PARTS_FOLDER).mkdir(exist_ok=True)
+        (folder / SET_NAME).unlink(missing_ok=True)
+        for part in findings.missing:
+            (folder / f"{part.stem}.json").unlink(missing_ok=True)
+        make_parts(findings.missing)
+        refuse_mixed_subjects(folder, description, progress)
+        with stage("assemble", progress):
+            names = layout_module(description.layout).assemble(folder, description)
+            files = {name: sha256_of(folder / name) for name in sorted(names)}
+            replace(description, files=files).write(folder / SET_NAME)
+    if not findings.has_report:
+        with stage("report", progress):
+            write_set_report(folder, description)
+            files |= {name: sha256_of(folder / name) for name in REPORT_NAMES}
+            replace(description, files=files).write(folder / SET_NAME)
+    _clear(folder, description)
+
+
+def _clear(folder: Path, description: SetDescription) -> None:
+    """Remove what only an unfinished set needs, the plan last."""
+    if not layout_module(description.layout).FRAGMENTS_STAY:
+        for path in (folder / PARTS_FOLDER).iterdir():
+            if path.suffix != ".json":
+                path.unlink()
+    (folder / UNFINISHED_NAME).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,7 +183,7 @@ def read_description(folder: Path) -> SetDescription | None:
 
 def refuse_another_set(
     folder: Path,
-    plan: ExportPlan,
+    plan: SetPlan,
     verify: bool,
     progress: Progress = "none",
 ) -> None:
@@ -170,7 +255,7 @@ def _holds_parts_alone(folder: Path, description: SetDescription) -> bool:
         return False
 
 
-def _made_from_the_same(folder: Path, parts: list[Part], plan: ExportPlan, thorough: bool) -> bool:
+def _made_from_the_same(folder: Path, parts: list[Part], plan: SetPlan, thorough: bool) -> bool:
     """Whether those parts of a subject that are there were made from its files as they are now.
 
     Files that were not written since the first of these parts are taken for the same, unless

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +103,40 @@ class Recipe:
         }
 
 
+class Source(Protocol):
+    """Whom images show: a `SubjectFolder`, or somebody whom a sampler makes.
+
+    Attributes:
+        name: The subject's.
+        derived_from: The people behind the subject.
+    """
+
+    name: str
+    derived_from: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of everything that images are made from."""
+        ...
+
+    def changed_ns(self) -> int:
+        """When that was last changed, ns since 1970."""
+        ...
+
+
+class AnyRecipe(Protocol):
+    """How images are made, whatever makes them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON types."""
+        ...
+
+
+SourceType = TypeVar("SourceType", bound=Source)
+RecipeType = TypeVar("RecipeType", bound=AnyRecipe)
+
+
 @dataclass(frozen=True)
-class ExportPlan:
+class SetPlan(Generic[SourceType, RecipeType]):
     """Everything that decides a set's bytes.
 
     Attributes:
@@ -114,8 +146,11 @@ class ExportPlan:
     """
 
     description: SetDescription
-    subjects: Mapping[str, SubjectFolder]
-    recipe: Recipe
+    subjects: Mapping[str, SourceType]
+    recipe: RecipeType
+
+
+ExportPlan = SetPlan[SubjectFolder, Recipe]
 
 
 def mask_name(label: int) -> str:
@@ -131,20 +166,20 @@ def make_part(folder: Path, layout: str, recipe: Recipe, task: tuple[Part, Subje
     subject = _load_subject(source, recipe.label_values, source.changed_ns())
     records: list[dict[str, Any]] = []
     files = layout_module(layout).write_part(
-        folder, part, _recorded(_samples(part, subject, recipe), records)
+        folder, part, recorded(_samples(part, subject, recipe), records)
     )
     inputs = inputs_digest(layout, recipe, source, subject.digest)
     write_part_record(folder, part, files, records, inputs)
 
 
-def inputs_digest(layout: str, recipe: Recipe, source: SubjectFolder, files_digest: str) -> str:
+def inputs_digest(layout: str, recipe: AnyRecipe, source: Source, files_digest: str) -> str:
     """SHA-256 of all that, with its numbers, decides the bytes of a part.
 
     Args:
         layout: The set's.
         recipe: How images are made.
         source: The subject.
-        files_digest: Of the subject's files.
+        files_digest: Of the subject, as its `digest` says.
     """
     inputs = {
         "layout": layout,
@@ -207,7 +242,8 @@ def make_sample(item: int, subject: LoadedSubject, recipe: Recipe) -> Sample:
     aim_ras_mm = subject.aim_ras_mm + np.array(recipe.aim_offset_mm)
     acquisition = draw_acquisition(recipe.ranges, recipe.intrinsics, aim_ras_mm, rng)
     open_field = acquisition.open_field
-    xray = _as_quantity(acquire(subject.materials, acquisition), recipe, open_field)
+    transmission = acquire(subject.materials, acquisition)
+    xray = as_quantity(transmission, recipe.quantity, recipe.detail, open_field)
     landmarks = seen_in_field(subject.landmarks.seen_from(acquisition.view), open_field)
     masks = None
     if subject.labels is not None:
@@ -229,13 +265,23 @@ def make_sample(item: int, subject: LoadedSubject, recipe: Recipe) -> Sample:
     )
 
 
-def _as_quantity(transmission: Xray, recipe: Recipe, open_field: NDArray | None) -> Xray:
-    if recipe.quantity is Quantity.TRANSMISSION:
+def as_quantity(
+    transmission: Xray, quantity: Quantity, detail: float, open_field: NDArray | None
+) -> Xray:
+    """A TRANSMISSION image as a set is to hold it.
+
+    Args:
+        transmission: The image.
+        quantity: What is wanted.
+        detail: Fine detail added to a display image.
+        open_field: What the collimator left open, see `drr.to_display`.
+    """
+    if quantity is Quantity.TRANSMISSION:
         return transmission
     line_integral = to_line_integral(transmission)
-    if recipe.quantity is Quantity.LINE_INTEGRAL:
+    if quantity is Quantity.LINE_INTEGRAL:
         return line_integral
-    return to_display(line_integral, detail=recipe.detail, open_field=open_field)
+    return to_display(line_integral, detail=detail, open_field=open_field)
 
 
 def seen_in_field(landmarks: ImageLandmarkSet, open_field: NDArray | None) -> ImageLandmarkSet:
@@ -248,7 +294,7 @@ def seen_in_field(landmarks: ImageLandmarkSet, open_field: NDArray | None) -> Im
     return replace(landmarks, visible=visible)
 
 
-def _recorded(samples: Iterator[Sample], records: list[dict[str, Any]]) -> Iterator[Sample]:
+def recorded(samples: Iterator[Sample], records: list[dict[str, Any]]) -> Iterator[Sample]:
     """Pass samples on, noting all but their pixels."""
     for sample in samples:
         records.append(sample_to_record(sample))

@@ -41,6 +41,12 @@ class Statistics:
     n_visible: Counter[int] = field(default_factory=Counter)
     kvp: Counter[int] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+
+    @property
+    def refused_share(self) -> float:
+        """Share of what a sampler made that was refused and made again."""
+        return self.refused / max(self.refused + self.images.total(), 1)
 
 
 def write_set_report(folder: Path, description: SetDescription) -> None:
@@ -49,6 +55,10 @@ def write_set_report(folder: Path, description: SetDescription) -> None:
     shown = [samples[int(n)] for n in _spread(len(samples), N_SHOWN)]
     write_sheet([_panel(sample) for sample in shown], N_COLUMNS, folder / SHEET_NAME, dpi=90)
     statistics = count(folder, description)
+    refused = []
+    if statistics.refused:
+        share = statistics.refused_share
+        refused = [paragraph(f"{100 * share:.1f}% of what was made was refused and made again.")]
     histograms = grey_values(samples, description)
     _draw(statistics, histograms, description, folder / STATISTICS_NAME)
     splits = Counter(subject.split for subject in description.subjects)
@@ -63,6 +73,7 @@ def write_set_report(folder: Path, description: SetDescription) -> None:
             f"{description.images_per_subject} each; layout {description.layout}; {quantity}; "
             f"XraySynth {description.code_version}. Synthetic, not for clinical use."
         ),
+        *refused,
         table(("split", "subjects", "images", "names"), rows),
         picture(SHEET_NAME, "Images of the set with their landmarks"),
         picture(STATISTICS_NAME, "Views, landmark visibility, grey values"),
@@ -84,13 +95,22 @@ def count(folder: Path, description: SetDescription) -> Statistics:
             seen = [point["name"] for point in record["landmarks"] if point["visible"]]
             statistics.visible.update(seen)
             statistics.n_visible[len(seen)] += 1
-            exposure = record["provenance"]["config"].get("acquisition", {}).get("exposure", {})
+            config = record["provenance"]["config"]
+            exposure = config.get("acquisition", {}).get("exposure", {})
             statistics.kvp[exposure.get("kvp", 0)] += 1
+            statistics.refused += (
+                record["provenance"]["config"].get("sampler", {}).get("refused", 0)
+            )
             view = record["xray"]["view"]
             if view is not None and number % keep_every == 0:
                 direction = np.array(view["ras_from_camera"])[:3, 2]
                 statistics.directions.setdefault(part.split, []).append(direction)
     return statistics
+
+
+def refused_share(folder: Path, description: SetDescription) -> float:
+    """Share of what a sampler made for a set that was refused and made again."""
+    return count(folder, description).refused_share
 
 
 def grey_values(

@@ -22,7 +22,7 @@ def write_loss_picture(log: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = [
-        ("loss", ("loss", "val_loss", "place", "presence")),
+        ("loss", ("loss", "val_loss", "place", "presence", "image", "heatmaps")),
         (
             "validation error, mm or px",
             ("val_error_mm", "val_kept_error_mm", "val_plain_kept_error_mm", "val_error_px"),
@@ -100,6 +100,42 @@ def write_crop_picture(true_hu: NDArray, made_hu: NDArray, path: Path) -> None:
                 axes = figure.add_subplot(2, 2 * count, place)
                 axes.imshow(image, cmap="gray", vmin=-300, vmax=900)
                 axes.set_axis_off()
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02, hspace=0.02)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=80, facecolor="black", metadata={"Software": "XraySynth"})
+
+
+def write_sample_picture(
+    names: Sequence[str],
+    real: tuple[NDArray, NDArray],
+    made: tuple[NDArray, NDArray],
+    path: Path,
+) -> None:
+    """Draw real images above those that a network made, each as it is and with its landmarks.
+
+    Args:
+        names: (K,) of the landmarks; the patient's left is drawn in another colour.
+        real: (N, rows, columns) images, dense is large, and (N, K, 2) landmarks, px; NaN for none.
+        made: The same, made.
+        path: The PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(real[0])
+    figure = Figure(figsize=(2.6 * count, 2.6 * 4), facecolor="black")
+    FigureCanvasAgg(figure)
+    colors = [FOUND_COLOR if name.endswith("-l") else TRUE_COLOR for name in names]
+    for row, (images, points) in enumerate((real, real, made, made)):
+        for index, image in enumerate(images):
+            axes = figure.add_subplot(4, count, row * count + index + 1)
+            low, high = np.percentile(image, (0.5, 99.5))
+            axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+            if row % 2:
+                axes.scatter(*points[index].T, s=22, marker="+", c=colors, linewidths=0.8)
+            axes.set_xlim(-0.5, image.shape[1] - 0.5)
+            axes.set_ylim(image.shape[0] - 0.5, -0.5)
+            axes.set_axis_off()
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02, hspace=0.02)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=80, facecolor="black", metadata={"Software": "XraySynth"})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.schedulers import RFlowScheduler
 
-from XraySynthLib.ct.flow import draw_times, noised, sampled, step_times
+from XraySynthLib.training.flow import draw_times, noised, sampled, step_times
 
 
 def test_times_of_sampling():

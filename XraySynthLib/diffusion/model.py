@@ -1,0 +1,292 @@
+"""A sampler: a network that makes X-rays, as a folder and at work.
+
+config.json             what it is: condition, sizes, window, trained views, whom it was trained on
+landmarks.safetensors   the landmarks of its training's people as a Gaussian
+unet/                   diffusers' UNet2DConditionModel, 16 bits a number; what is added to its
+                        output for heatmaps is in `ConditionedVelocity`
+scheduler/              diffusers' FlowMatchEulerDiscreteScheduler: velocity is `noise - data`
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import XraySynthLib
+from XraySynthLib.data import Quantity
+from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.diffusion.heatmaps import decode
+from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, by_part, from_cells
+from XraySynthLib.diffusion.plausibility import LandmarkPrior
+from XraySynthLib.diffusion.store import from_network
+from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.geometry import View
+from XraySynthLib.training.flow import step_times
+from XraySynthLib.training.model_folder import (
+    CONFIG_NAME,
+    read_model_document,
+    write_model_config,
+)
+from XraySynthLib.training.tensor_files import save_tensors
+
+FORMAT, FORMAT_VERSION = "xraysynth-xray-sampler", 1
+UNET_FOLDER, SCHEDULER_FOLDER, LANDMARKS_NAME = "unet", "scheduler", "landmarks.safetensors"
+WEIGHTS_NAME = f"{UNET_FOLDER}/diffusion_pytorch_model.safetensors"
+STEPS, GUIDANCE = 10, 1.0
+LEAD = 0.5
+"""How far the landmarks are ahead of the image: they are made when a third of its way is left."""
+DIRECTION_DEG = 5.0
+"""Directions of the training's views are noted to this."""
+FAR_DEG = 1.5 * DIRECTION_DEG
+"""A view farther than this from all of them is none that the network knows."""
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Everything of a sampler but its weights and its people's landmarks.
+
+    Attributes:
+        name: The model's.
+        landmark_names: In the order of the maps.
+        network: The network.
+        quantity: Of its images, "line-integral" (without noise) or "display".
+        window: Values that are -1 and 1 for the network.
+        directions_deg: (primary, secondary) of the training's views, rounded.
+        kvp: Tube voltages of the training; empty where they are not known.
+        people: Everybody behind the training images; whoever is tested on must not be among them.
+        training: How it was trained, for people to read.
+        code_version: Version of XraySynth that made it.
+
+    Raises:
+        ValueError: If landmarks and network do not fit, or there is no such quantity.
+    """
+
+    name: str
+    landmark_names: tuple[str, ...]
+    network: NetworkConfig
+    quantity: str
+    window: tuple[float, float]
+    directions_deg: tuple[tuple[float, float], ...] = ()
+    kvp: tuple[int, ...] = ()
+    people: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    code_version: str = XraySynthLib.__version__
+
+    def __post_init__(self) -> None:
+        if len(self.landmark_names) != self.network.n_landmarks:
+            raise ValueError(
+                f"There are {len(self.landmark_names)} names for {self.network.n_landmarks} maps."
+            )
+        Quantity(self.quantity)
+
+    def knows(self, view: View) -> bool:
+        """Whether views like this one were trained on."""
+        trained = np.array(self.directions_deg).reshape(-1, 2)
+        cosines = beam(*trained.T).T @ view.ras_from_camera[:3, 2]
+        return bool((cosines >= np.cos(np.deg2rad(FAR_DEG))).any())
+
+
+def beam(primary_deg: NDArray, secondary_deg: NDArray) -> NDArray:
+    """(3, N) directions from source to detector, RAS."""
+    primary, secondary = np.deg2rad(primary_deg), np.deg2rad(secondary_deg)
+    level = np.cos(secondary)
+    return np.stack([-np.sin(primary) * level, np.cos(primary) * level, np.sin(secondary)])
+
+
+def directions_of(views: Sequence[View]) -> tuple[tuple[float, float], ...]:
+    """Directions of views, (primary, secondary), rounded to `DIRECTION_DEG`, each once."""
+    beams = np.stack([view.ras_from_camera[:3, 2] for view in views])
+    primary = np.rad2deg(np.arctan2(-beams[:, 0], beams[:, 1]))
+    secondary = np.rad2deg(np.arcsin(np.clip(beams[:, 2], -1, 1)))
+    rounded = np.round(np.stack([primary, secondary], axis=1) / DIRECTION_DEG) * DIRECTION_DEG
+    return tuple((float(a), float(b)) for a, b in np.unique(rounded + 0.0, axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a network made.
+
+    Attributes:
+        images: (B, side, side) float32, values of the model's quantity.
+        points_px: (B, K, 2) column and row of the landmarks that it made; None for "anatomy".
+        confidence: (B, K) of them, 0..1; None for "anatomy".
+    """
+
+    images: NDArray
+    points_px: NDArray | None
+    confidence: NDArray | None
+
+
+class Sampler:
+    """Makes X-rays.
+
+    Args:
+        config: What it is.
+        network: Its network.
+        prior: Landmarks of its people.
+        sha256: Of its weights' file; empty where there is none.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        config: SamplerConfig,
+        network: ConditionedVelocity,
+        prior: LandmarkPrior,
+        sha256: str = "",
+        device: torch.device | None = None,
+    ) -> None:
+        self.config, self.prior, self.sha256 = config, prior, sha256
+        self.device = device or torch.device("cpu")
+        self.network = network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def make(
+        self,
+        maps: torch.Tensor,
+        features: torch.Tensor,
+        seeds: Sequence[Sequence[int]],
+        *,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        lead: float = LEAD,
+    ) -> Made:
+        """Make images.
+
+        Args:
+            maps: (B, maps, side, side), see `examples`.
+            features: (B, N_FEATURES), see `views.view_features`.
+            seeds: Of each image's noise.
+            steps: Evaluations of the flow (twice the network with guidance).
+            guidance: Weight of what it is told (Ho & Salimans 2022, arXiv 2207.12598); 1 for none.
+            lead: How far the landmarks are ahead of the image; 0 for not.
+        """
+        config = self.config.network
+        shape = config.n_state, config.side, config.side
+        noise = [np.random.default_rng(seed).standard_normal(shape, dtype="f4") for seed in seeds]
+        state = torch.from_numpy(np.stack(noise)).to(self.device)
+        maps, features = maps.to(self.device), features.to(self.device)
+        times = torch.tensor([[time, led(time, lead)] for time in step_times(steps)])
+        for now, then in pairwise(times):
+            velocity = self._velocity(state, now.to(self.device), maps, features, guidance)
+            step = by_part((then - now)[None], config.n_image, config.n_state)
+            state = state + step.to(self.device) * velocity
+        cells = state.float().cpu()
+        pixels = from_cells(cells[:, : config.n_image], config.cell_px)[:, 0].numpy()
+        images = from_network(pixels, self.config.window)
+        if config.condition == "anatomy":
+            return Made(images, None, None)
+        points_cells, confidence = decode((cells[:, config.n_image :] + 1) / 2)
+        points_px = (points_cells.double().numpy() + 0.5) * config.cell_px - 0.5
+        return Made(images, points_px, confidence.double().numpy())
+
+    def _velocity(
+        self,
+        state: torch.Tensor,
+        times: torch.Tensor,
+        maps: torch.Tensor,
+        features: torch.Tensor,
+        guidance: float,
+    ) -> torch.Tensor:
+        count = len(state)
+        if guidance == 1:
+            return self.network(state, times.expand(count, 2), maps, features)
+        both = self.network(
+            state.repeat(2, 1, 1, 1),
+            times.expand(2 * count, 2),
+            torch.cat([maps, torch.zeros_like(maps)]),
+            torch.cat([features, torch.zeros_like(features)]),
+        )
+        told, untold = both.chunk(2)
+        return untold + guidance * (told - untold)
+
+
+def led(time: float, lead: float) -> float:
+    """The landmarks' time when the image's is `time`."""
+    return max((1 + lead) * time - lead, 0.0)
+
+
+def save_sampler(
+    config: SamplerConfig, network: ConditionedVelocity, prior: LandmarkPrior, folder: Path
+) -> None:
+    """Write a model folder; the configuration, which makes it whole, last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_NAME).unlink(missing_ok=True)
+    network.unet.save_config(folder / UNET_FOLDER)
+    scheduler().save_pretrained(folder / SCHEDULER_FOLDER)
+    weights = {name: tensor.half() for name, tensor in network.unet.state_dict().items()}
+    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+        save_tensors(weights, temporary, {"format": "pt"})
+    tensors = {
+        "mean_mm": torch.from_numpy(prior.mean_mm),
+        "covariance_mm2": torch.from_numpy(prior.covariance_mm2),
+        "limits": torch.tensor([prior.most_residual_mm, prior.most_distance], dtype=torch.float64),
+    }
+    with atomic_path(folder / LANDMARKS_NAME) as temporary:
+        save_tensors(tensors, temporary)
+    write_model_config(config, FORMAT, FORMAT_VERSION, folder)
+
+
+def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """diffusers' scheduler for such a network; its steps are those of `Sampler.make`."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0)
+
+
+def read_sampler_config(folder: Path) -> SamplerConfig:
+    """Read what a model is.
+
+    Raises:
+        UnreadableFileError: If the folder holds none, or one of a newer version.
+    """
+    try:
+        document = read_model_document(folder, FORMAT, FORMAT_VERSION, "X-ray sampler")
+        document["network"] = NetworkConfig(**document["network"])
+        for name in ("landmark_names", "window", "kvp", "people"):
+            document[name] = tuple(document[name])
+        document["directions_deg"] = tuple(map(tuple, document["directions_deg"]))
+        return SamplerConfig(**document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error
+
+
+def load_sampler(folder: Path, device: torch.device | None = None) -> Sampler:
+    """Read a model folder.
+
+    Raises:
+        UnreadableFileError: If it is not there, damaged, or its files do not fit.
+    """
+    config = read_sampler_config(folder)
+    network = ConditionedVelocity(config.network)
+    path = folder / WEIGHTS_NAME
+    try:
+        weights = load_file(path)
+        network.unet.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        path = folder / LANDMARKS_NAME
+        prior = _read_prior(load_file(path), config.network.n_landmarks)
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UnreadableFileError(
+            f"{path} does not fit what {CONFIG_NAME} says; get the model again."
+        ) from error
+    return Sampler(config, network, prior, digest, device)
+
+
+def _read_prior(tensors: dict[str, torch.Tensor], n_landmarks: int) -> LandmarkPrior:
+    mean, covariance = tensors["mean_mm"].numpy(), tensors["covariance_mm2"].numpy()
+    if mean.shape != (n_landmarks, 3) or covariance.shape != (mean.size, mean.size):
+        raise ValueError("another number of landmarks")
+    return LandmarkPrior(mean, covariance, *tensors["limits"].tolist())
