@@ -35,6 +35,7 @@ PACKAGES = {
     },
     Needs.NETWORKS: {
         "accelerate": "accelerate",
+        "diffusers": "diffusers",
         "einops": "einops",
         "monai": "monai",
         "safetensors": "safetensors",
