@@ -250,6 +250,26 @@ def test_a_slice_view_shows_the_image_as_displayed(scene, ct_node):
     np.testing.assert_allclose((ras_from_xy @ [0, 200, 0, 1])[:3], corner, atol=0.5)
 
 
+def test_from_frame_to_frame_a_slice_view_keeps_its_zoom(scene):
+    node = nodes.new_node(scene, "vtkMRMLScalarVolumeNode", "Fluoroscopy")
+    slicer.util.updateVolumeFromArray(node, np.zeros((3, 40, 60)))
+    node.SetSpacing(1, 1, 5)
+    slice_node = slicer.vtkMRMLSliceNode()
+    slice_node.SetLayoutName("Red")
+    slice_node = scene.AddNode(slice_node)
+    nodes.face(slice_node, node)
+    slice_node.SetFieldOfView(10, 10, 1)
+    slice_node.GetSliceToRAS().SetElement(0, 3, 33.0)
+    nodes.face(slice_node, node, frame=2, fit=False)
+    assert slice_node.GetFieldOfView()[0] == 10
+    ras_from_slice = nodes.matrix_of(slice_node.GetSliceToRAS())
+    np.testing.assert_allclose(ras_from_slice[:3, 3], [33, 19.5, 10])
+    nodes.face(slice_node, node, frame=1)
+    assert slice_node.GetFieldOfView()[0] >= 60
+    ras_from_slice = nodes.matrix_of(slice_node.GetSliceToRAS())
+    np.testing.assert_allclose(ras_from_slice[:3, 3], [29.5, 19.5, 5])
+
+
 def a_sample_of(view):
     values = np.zeros(view.intrinsics.shape_px, np.float32)
     nowhere = ImageLandmarkSet((), np.empty((0, 2)), [], [])

@@ -5,6 +5,6 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["XraySynthCT", "XraySynthDRR"])
+@pytest.mark.parametrize("name", ["XraySynthCT", "XraySynthDRR", "XraySynthLandmarks"])
 def test_a_module_tests_itself(scene, name):
     importlib.import_module(name).__dict__[f"{name}Test"]().runTest()

@@ -120,7 +120,7 @@ class TestTrain:
         failed(train(xraysynth, exported, run, "--weights", 1, 2), 2, "--weights")
         failed(train(xraysynth, tmp_path / "none", run), 1, "does not exist")
         failed(train(xraysynth, exported, run, "--warmup-images", 96), 2, "--warmup-images")
-        failed(xraysynth("train", "--data", exported), 2, "train ct | landmarks")
+        failed(xraysynth("train", "--data", exported), 2, "train ct | xray | landmarks")
         assert not run.exists()
 
     def test_dry_run_prints_what_config_takes(self, xraysynth, exported, tmp_path):

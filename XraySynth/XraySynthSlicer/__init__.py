@@ -3,6 +3,7 @@
     nodes         the library's types from and to MRML nodes
     carm          the C-arm's node, its model, its beam and the image on its detector
     drr, ct       the logic of the modules C-arm DRR and CT Generator
+    landmarks     the logic of the module Landmark Detector
     jobs          verbs of the command line as child processes
     dependencies  what is not installed yet
     panel         a button, a progress bar and a job (alone in using qt)

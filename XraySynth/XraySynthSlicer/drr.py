@@ -83,6 +83,19 @@ class DrrLogic:
         pose = CArmPose(primary_deg, secondary_deg, roll_deg, isocenter, distance)
         carm.set_pose(parameters.carm, pose)
 
+    def set_geometry(self, parameters: Any, pose: CArmPose, intrinsics: Intrinsics) -> None:
+        """Let C-arm and detector stand as a film was taken; a C-arm is added where none is.
+
+        Raises:
+            ValueError: If a distance or the detector's size is none that the module takes.
+        """
+        parameters.sourceToDetectorMm = intrinsics.source_to_detector_mm
+        parameters.sourceToIsocenterMm = pose.source_to_isocenter_mm
+        parameters.detectorMm = float(intrinsics.size_mm.max())
+        if parameters.carm is None:
+            parameters.carm = carm.new_carm(self.scene, pose.isocenter_ras_mm)
+        carm.set_pose(parameters.carm, pose)
+
     def show_carm(self, parameters: Any) -> None:
         """Draw the C-arm as its parameters are."""
         carm.show(

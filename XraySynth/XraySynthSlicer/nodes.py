@@ -5,6 +5,7 @@ places it so that it stands right in the world. Parent transforms must be linear
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
 
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Quantity, Sample, Volume, Xray
-from XraySynthLib.data.formats.mrml import LANDMARKS, RECORD, ras_from_ijk, ras_from_slice
+from XraySynthLib.data.formats.mrml import LANDMARKS, RECORD, ras_from_ijk
 from XraySynthLib.data.formats.sample_files import sample_to_record
 from XraySynthLib.geometry import View
 from XraySynthLib.geometry.transforms import checked_rigid, transform_points
@@ -160,8 +161,18 @@ def image_landmarks_to_node(landmarks: ImageLandmarkSet, view: View, node: Any) 
         marks = zip(landmarks.visible.tolist(), landmarks.confidence.tolist(), strict=True)
         for index, (visible, confidence) in enumerate(marks):
             node.SetNthControlPointVisibility(index, visible)
-            text = "" if confidence == 1 else f"confidence {confidence:.2f}"
-            node.SetNthControlPointDescription(index, text)
+            node.SetNthControlPointDescription(index, confidence_text(confidence))
+
+
+def confidence_text(confidence: float) -> str:
+    """How a point's description tells its confidence."""
+    return "" if confidence == 1 else f"confidence {confidence:.2f}"
+
+
+def confidence_of(node: Any, index: int) -> float:
+    """A point's confidence; one that is not told, as of points set by hand, is 1."""
+    found = re.fullmatch(r"confidence ([01]\.\d+)", node.GetNthControlPointDescription(index))
+    return float(found[1]) if found else 1.0
 
 
 def image_landmarks_from_node(node: Any, view: View) -> ImageLandmarkSet:
@@ -209,25 +220,50 @@ def xray_from_node(node: Any) -> Xray:
     Raises:
         ValueError: If it is no X-ray of XraySynth, or a parent transform is not rigid.
     """
-    quantity = Quantity(_record_of(node)["xray"]["quantity"])
+    quantity = Quantity(record_of(node)["xray"]["quantity"])
     return Xray(slicer.util.arrayFromVolume(node)[0].copy(), quantity, view=view_from_node(node))
 
 
-def view_from_node(node: Any) -> View:
-    """The View of an X-ray as the node now stands; see `xray_from_node`."""
-    view = View.from_dict(_record_of(node)["xray"]["view"])
-    ras_from_parent = checked_rigid(ras_from_local(node), "the parent transform")
-    return View(ras_from_parent @ view.ras_from_camera, view.intrinsics)
+def view_from_node(node: Any, ras_from_parent: NDArray | None = None) -> View:
+    """The View of an X-ray as the node now stands; see `xray_from_node`.
+
+    Args:
+        node: The node.
+        ras_from_parent: (4, 4) stands for its parent transforms, which an item of a sequence lacks.
+    """
+    if ras_from_parent is None:
+        ras_from_parent = ras_from_local(node)
+    view = View.from_dict(record_of(node)["xray"]["view"])
+    rigid = checked_rigid(ras_from_parent, "the parent transform")
+    return View(rigid @ view.ras_from_camera, view.intrinsics)
 
 
-def face(slice_node: Any, node: Any) -> None:
-    """Turn a slice view to an X-ray as it is displayed, all of it in sight."""
-    view = view_from_node(node)
-    slice_node.GetSliceToRAS().DeepCopy(vtk_matrix_of(ras_from_slice(view)))
-    width_px, height_px, _ = slice_node.GetDimensions()
-    columns_mm, rows_mm = view.intrinsics.size_mm.tolist()
-    mm_per_px = max(columns_mm / max(width_px, 1), rows_mm / max(height_px, 1))
-    slice_node.SetFieldOfView(width_px * mm_per_px, height_px * mm_per_px, 1.0)
+def face(slice_node: Any, node: Any, frame: int = 0, fit: bool = True) -> None:
+    """Turn a slice view to an image as it is displayed.
+
+    Args:
+        slice_node: The view.
+        node: The image's volume node: columns to the right, rows down.
+        frame: Which of its slices.
+        fit: Whether to bring all of it into sight; else a view that looks the same way already
+            keeps its zoom and what is in its middle.
+    """
+    ras_from_ijk = volume_ras_from_ijk(node)
+    columns, rows, _ = node.GetImageData().GetDimensions()
+    columns_mm, rows_mm = np.linalg.norm(ras_from_ijk[:3, :2], axis=0) * [columns, rows]
+    ras_from_slice = ras_from_ijk @ np.diag([1.0, -1.0, -1.0, 1.0])  # up is against the rows
+    ras_from_slice[:3, :3] /= np.linalg.norm(ras_from_slice[:3, :3], axis=0)
+    ras_from_slice[:, 3] = ras_from_ijk @ [(columns - 1) / 2, (rows - 1) / 2, frame, 1.0]
+    before = matrix_of(slice_node.GetSliceToRAS())
+    if not fit and np.allclose(before[:3, :3], ras_from_slice[:3, :3], atol=1e-6):
+        normal = ras_from_slice[:3, 2]
+        depth_mm = normal @ (ras_from_slice[:3, 3] - before[:3, 3])
+        ras_from_slice[:3, 3] = before[:3, 3] + depth_mm * normal
+    else:
+        width_px, height_px, _ = slice_node.GetDimensions()
+        mm_per_px = max(columns_mm / max(width_px, 1), rows_mm / max(height_px, 1))
+        slice_node.SetFieldOfView(width_px * mm_per_px, height_px * mm_per_px, 1.0)
+    slice_node.GetSliceToRAS().DeepCopy(vtk_matrix_of(ras_from_slice))
     slice_node.UpdateMatrices()
 
 
@@ -236,7 +272,8 @@ def is_xray(node: Any) -> bool:
     return node is not None and bool(node.GetAttribute(RECORD))
 
 
-def _record_of(node: Any) -> dict[str, Any]:
+def record_of(node: Any) -> dict[str, Any]:
+    """All that an X-ray of XraySynth says of itself; see `xray_from_node`."""
     if not is_xray(node):
         raise ValueError(f"{node.GetName()} is no X-ray of XraySynth: it has no View.")
     return dict(json.loads(node.GetAttribute(RECORD)))

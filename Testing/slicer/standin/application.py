@@ -24,6 +24,7 @@ LOGICS = {
     "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "segmentations": "vtkSlicerSegmentationsModuleLogic",
     "sequences": "vtkSlicerSequencesLogic",
+    "plots": "vtkSlicerPlotsLogic",
 }
 
 

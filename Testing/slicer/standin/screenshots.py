@@ -1,8 +1,9 @@
 """Pictures for the README: the stand-in's panels, beside scenes drawn by Slicer's own renderers.
 
-    python Testing/slicer/standin/screenshots.py [FOLDER]      # by default Resources/Screenshots
+    python Testing/slicer/standin/screenshots.py [FOLDER] [DETECTOR]
 
-Needs no display. A minute on two idle cores.
+The folder is Resources/Screenshots by default; the picture of Landmark Detector needs the folder of
+a trained detector. Needs no display. A minute on two idle cores.
 """
 
 import importlib
@@ -122,15 +123,12 @@ def ct_generator(folder):
     slicer.mrmlScene.Clear(False)
 
 
-def drr_scene(folder):
-    """A sampled person in a C-arm that is turned by 25 and 10 degrees."""
+def a_person_in_a_carm():
+    """A sampled person's X-ray, taken: (subject, landmarks node, parent widget, panel)."""
     from XraySynthSlicer.ct import add_person
-    from XraySynthSlicer.nodes import new_node, surface_to_node
 
-    from XraySynthLib.anatomy import Bone
     from XraySynthLib.anatomy.render import render_ct
     from XraySynthLib.anatomy.subject import sample_subject
-    from XraySynthLib.data.formats.mrml import LANDMARKS
 
     subject = sample_subject((0, 0), fat_mm=14.0, belly_mm=20.0)
     volume = render_ct(subject, (176, 112, 176), 2.2)
@@ -142,24 +140,77 @@ def drr_scene(folder):
     widget.ui.ctSelector.setCurrentNode(ct)
     settle()
     wait(widget)
-    widget.ui.primarySlider.value, widget.ui.secondarySlider.value = 25, 10
+    return subject, points, parent, widget
+
+
+def take_xray(widget, primary_deg, secondary_deg):
+    """Turn the C-arm and wait for the X-ray."""
+    widget.ui.primarySlider.value, widget.ui.secondarySlider.value = primary_deg, secondary_deg
     settle()
     widget.ui.applyButton.click()
     wait(widget)
+    return slicer.mrmlScene.GetFirstNodeByName("X-ray")
+
+
+def large_glyphs(node, colour=None, labels=False):
+    """Show a list's points larger."""
+    display = node.GetDisplayNode()
+    display.SetPointLabelsVisibility(labels)
+    display.SetUseGlyphScale(False)
+    display.SetGlyphSize(14)
+    if colour is not None:
+        display.SetSelectedColor(*colour)
+
+
+def drr_scene(folder):
+    """A sampled person in a C-arm that is turned by 25 and 10 degrees."""
+    from XraySynthSlicer.nodes import new_node, surface_to_node
+
+    from XraySynthLib.anatomy import Bone
+    from XraySynthLib.data.formats.mrml import LANDMARKS
+
+    subject, points, parent, widget = a_person_in_a_carm()
+    xray = take_xray(widget, 25, 10)
     for bone in Bone:
         model = new_node(slicer.mrmlScene, "vtkMRMLModelNode", bone.name)
         surface_to_node(*subject.bones.surface(bone), model)
         model.GetDisplayNode().SetColor(*BONE_COLOUR)
-    marks = slicer.mrmlScene.GetFirstNodeByName("X-ray").GetNodeReference(LANDMARKS)
-    for node, colour in ((points, (0.9, 0.2, 0.15)), (marks, (1.0, 0.8, 0.1))):
-        display = node.GetDisplayNode()
-        display.SetPointLabelsVisibility(False)
-        display.SetUseGlyphScale(False)
-        display.SetGlyphSize(14)
-        display.SetSelectedColor(*colour)
+    large_glyphs(points, (0.9, 0.2, 0.15))
+    large_glyphs(xray.GetNodeReference(LANDMARKS), (1.0, 0.8, 0.1))
     scene = scene_picture((920, 700), (-1000, -1560, 620), (60, 0, -10), 26)
     save_beside(panel_picture(parent, 700), scene, folder / "drr-scene.png")
     widget.cleanup()
+    slicer.mrmlScene.Clear(False)
+
+
+def landmark_detector(folder, model):
+    """Landmarks detected in an X-ray of a sampled person, compared with where they are."""
+    from XraySynthSlicer.nodes import view_from_node
+
+    from XraySynthLib.data.formats.mrml import LANDMARKS
+
+    _, points, _, drr = a_person_in_a_carm()
+    drr.ui.showCArmCheck.checked = False
+    xray = take_xray(drr, 12, 8)
+    parent, widget = open_panel("XraySynthLandmarks")
+    widget.ui.modelPath.currentPath = model
+    widget.ui.imageSelector.setCurrentNode(xray)
+    settle()
+    widget.ui.applyButton.click()
+    wait(widget)
+    for node in (points, xray.GetNodeReference(LANDMARKS)):
+        node.GetDisplayNode().SetVisibility(False)
+    large_glyphs(widget.ui.pointsSelector.currentNode(), labels=True)
+    widget.ui.compareButton.click()
+    widget.ui.modelPath.currentPath = "run/model"
+    settle()
+    view = view_from_node(xray)
+    (middle,) = view.detector_points_ras_mm(view.intrinsics.principal_point_px[None])
+    viewer = middle + 0.9 * (middle - view.source_ras_mm)  # facing detector and patient
+    scene = scene_picture((700, 700), viewer, middle, 26)
+    save_beside(panel_picture(parent, 700), scene, folder / "landmark-detector.png")
+    widget.cleanup()
+    drr.cleanup()
 
 
 def main():
@@ -169,6 +220,8 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     ct_generator(folder)
     drr_scene(folder)
+    if len(sys.argv) > 2:
+        landmark_detector(folder, sys.argv[2])
 
 
 if __name__ == "__main__":
