@@ -4,11 +4,13 @@ import csv
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from XraySynthLib.anatomy.subject import sample_subject
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.data.sets import open_set
 from XraySynthLib.workflows import generate, study, study_parts
@@ -33,12 +35,23 @@ TABLES = (
 )  # fmt: skip
 
 
+@cache
+def _drawn(seed, person):
+    return sample_subject(seed, person)
+
+
+def drawn_once(seed, person=None):
+    return _drawn(tuple(seed), person)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tiny_people():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "small", TINY)
         patch.setitem(generate.PRESETS, "wide", ((32, 32, 32), 10.0))
         patch.setattr(generate, "N_HELD_OUT", 3)
+        for module in ("anatomy.subject", "workflows.conditions"):  # the same people, drawn once
+            patch.setattr(f"XraySynthLib.{module}.sample_subject", drawn_once)
         patch.setattr("XraySynthLib.ct.quality.MAX_STRAY_ML", np.inf)
         # Landmarks of a network that has learned nothing are taken as they are.
         patch.setattr("XraySynthLib.workflows.sample_images.FOUND", 0.0)
@@ -62,7 +75,12 @@ def samplers(tmp_path_factory) -> dict[str, Path]:
     for condition in ("view", "anatomy"):
         network = NetworkConfig(condition, 14, 32, 2, (8, 8))
         config = SamplerConfig(
-            condition, LANDMARK_NAMES, network, "line-integral", (0.0, 8.0), people=("somebody",)
+            condition,
+            LANDMARK_NAMES,
+            network,
+            "line-integral",
+            (0.0, 8.0),
+            people=("somebody", "else"),
         )
         save_sampler(config, ConditionedVelocity(network), prior, folder / condition)
     return {condition: folder / condition for condition in ("view", "anatomy")}
