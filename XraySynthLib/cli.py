@@ -27,6 +27,7 @@ VERBS = {
     "detect": ("DetectConfig", "X-rays -> their landmarks, by a detector."),
     "evaluate": ("EvaluateConfig", "Predicted landmarks and the truth -> measures, a report."),
     "register": ("RegisterConfig", "An X-ray, a CT and its landmarks -> the C-arm's pose."),
+    "study": ("StudyConfig", "Which images train a detector best: the arms, a report."),
     "demo": ("DemoConfig", "A real chest CT and two subjects at several poses, a report."),
     "doctor": ("DoctorConfig", "Versions, devices, engines and data: what works here."),
 }

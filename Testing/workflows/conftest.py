@@ -154,3 +154,37 @@ def a_blob(tmp_path: Path) -> tuple[Path, Path]:
     write_volume(Volume(values, ras_from_ijk), tmp_path / "blob.nrrd")
     write_landmarks(LandmarkSet(("blob",), [middle]), tmp_path / "blob.csv")
     return tmp_path / "blob.nrrd", tmp_path / "blob.csv"
+
+
+@pytest.fixture(scope="session")
+def a_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with networks that have learned nothing."""
+    import torch
+
+    from XraySynthLib.ct.model import GeneratorConfig, save_generator
+    from XraySynthLib.ct.networks import Autoencoder, NetworkConfig, latent_flow, refiner_flow
+    from XraySynthLib.ct.tissues import KINDS, SCALARS
+
+    torch.manual_seed(0)
+    sizes = NetworkConfig(
+        len(KINDS), len(SCALARS), 2, 2, (8, 8), 8, diffusion_channels=(8, 8), refiner_channels=(8,)
+    )
+    config = GeneratorConfig(
+        "tiny",
+        sizes,
+        tuple(kind.name.lower() for kind in KINDS),
+        tuple(SCALARS),
+        (0.0, 0.0),
+        (1.0, 1.0),
+        0.1,
+        (2.5, 10.0),
+        people=("somebody",),
+    )
+    networks = {
+        "autoencoder": Autoencoder(sizes),
+        "latents": latent_flow(sizes),
+        "refiner": refiner_flow(sizes),
+    }
+    folder = tmp_path_factory.mktemp("generator") / "model"
+    save_generator(config, networks, folder)
+    return folder

@@ -31,38 +31,6 @@ def a_tiny_preset(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def a_generator(tmp_path_factory):
-    """A folder with networks that have learned nothing."""
-    from XraySynthLib.ct.model import GeneratorConfig, save_generator
-    from XraySynthLib.ct.networks import Autoencoder, NetworkConfig, latent_flow, refiner_flow
-    from XraySynthLib.ct.tissues import KINDS, SCALARS
-
-    torch.manual_seed(0)
-    sizes = NetworkConfig(
-        len(KINDS), len(SCALARS), 2, 2, (8, 8), 8, diffusion_channels=(8, 8), refiner_channels=(8,)
-    )
-    config = GeneratorConfig(
-        "tiny",
-        sizes,
-        tuple(kind.name.lower() for kind in KINDS),
-        tuple(SCALARS),
-        (0.0, 0.0),
-        (1.0, 1.0),
-        0.1,
-        (2.5, 10.0),
-        people=("somebody",),
-    )
-    networks = {
-        "autoencoder": Autoencoder(sizes),
-        "latents": latent_flow(sizes),
-        "refiner": refiner_flow(sizes),
-    }
-    folder = tmp_path_factory.mktemp("generator") / "model"
-    save_generator(config, networks, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def a_label_map(tmp_path_factory):
     """TotalSegmentator's bones and bladder of a subject on an oblique, left-handed grid.
 

@@ -109,6 +109,32 @@ class TestTrain:
         other_network = ("--channels", 8, 16, "--start", trained / "model")
         failed(train(xraysynth, exported, tmp_path / "no", *other_network), 2, "another network")
 
+    def test_a_split_file_says_who_is_learned_from(self, xraysynth, exported, tmp_path, failed):
+        splits = tmp_path / "splits.json"
+        splits.write_text('{"anna": "val", "carl": "train", "ben": "test"}', "utf-8")
+        few = ("--images", 16, "--warmup-images", 0, "--split-file", splits)
+        assert train(xraysynth, exported, tmp_path / "run", *few).code == 0
+        model = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+        assert model["people"] == ["anna", "carl"]
+        splits.write_text('{"anna": "val"}', "utf-8")
+        failed(train(xraysynth, exported, tmp_path / "no", *few), 1, "no images in its train split")
+        splits.write_text('{"anna": "value"}', "utf-8")
+        failed(train(xraysynth, exported, tmp_path / "no", *few), 1, "it must hold")
+
+    def test_a_subset_is_nested(self, exported):
+        from XraySynthLib.workflows.train_landmarks import TrainLandmarksConfig, read_sets
+
+        def places(subset):
+            config = TrainLandmarksConfig(
+                data=(exported,), output=exported, subset=subset, progress="none"
+            )
+            (store,), _ = read_sets(config)
+            return [tuple(points.ravel()) for points in store.points_px]
+
+        few, more, all_of_them = places(2), places(5), places(None)
+        assert (len(few), len(more), len(all_of_them)) == (2, 5, 8)
+        assert set(few) < set(more) < set(all_of_them)
+
     def test_other_options_in_the_same_folder_are_refused(
         self, xraysynth, exported, trained, failed
     ):
@@ -118,6 +144,7 @@ class TestTrain:
         run = tmp_path / "run"
         failed(train(xraysynth, exported, run, "--side-px", 33), 2, "multiple of 32")
         failed(train(xraysynth, exported, run, "--weights", 1, 2), 2, "--weights")
+        failed(train(xraysynth, exported, run, "--subset", 0), 2, "--subset")
         failed(train(xraysynth, tmp_path / "none", run), 1, "does not exist")
         failed(train(xraysynth, exported, run, "--warmup-images", 96), 2, "--warmup-images")
         failed(xraysynth("train", "--data", exported), 2, "train ct | xray | landmarks")

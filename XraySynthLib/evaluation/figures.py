@@ -39,7 +39,7 @@ def _cell(value: object) -> object:
 
 def draw_histogram(table: Table, plane: Plane, path: Path) -> None:
     """How often which error occurs."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     *within, beyond = table.rows
     edges = [row[0] for row in within] + [within[-1][1]]
     axes.stairs([row[2] for row in within], edges, fill=True, color=COLOR)
@@ -47,12 +47,12 @@ def draw_histogram(table: Table, plane: Plane, path: Path) -> None:
     axes.set_xlabel(f"error, {plane.unit} ({beyond[2]} more lie beyond)")
     axes.set_ylabel("landmarks detected")
     axes.set_title("Errors")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_kept(table: Table, plane: Plane, detected: tuple[float, float], path: Path) -> None:
     """Error versus detected; a ring where the detector's own threshold is."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     share = 100 * table.column("kept_share")
     axes.plot(share, table.column("mean_error"), color=COLOR, label="most confident kept")
     axes.fill_between(
@@ -66,12 +66,12 @@ def draw_kept(table: Table, plane: Plane, detected: tuple[float, float], path: P
     axes.set_ylabel(f"mean error, {plane.unit}")
     axes.set_title("Error versus detected")
     axes.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_success(table: Table, plane: Plane, path: Path) -> None:
     """Share found within a radius."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     radius = table.column("radius")
     axes.plot(radius, 100 * table.column("success"), color=COLOR)
     axes.fill_between(
@@ -85,12 +85,12 @@ def draw_success(table: Table, plane: Plane, path: Path) -> None:
     axes.set_ylabel("% of the landmarks in the image")
     axes.set_title("PCK" if relative else "Detected within a radius")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_boxes(table: Table, plane: Plane, path: Path) -> None:
     """A box a landmark: quartiles, 5th and 95th percentile, mean."""
-    figure, axes = _figure(height=max(2.2, 0.9 + 0.3 * len(table.rows)))
+    figure, axes = new_figure(height=max(2.2, 0.9 + 0.3 * len(table.rows)))
     low, q1, middle, q3, high = (f"p{p}" for p in BOX_PERCENTILES)
     names = ("whislo", "q1", "med", "q3", "whishi")
     columns = [table.column(name) for name in (low, q1, middle, q3, high)]
@@ -108,7 +108,7 @@ def draw_boxes(table: Table, plane: Plane, path: Path) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel(f"error, {plane.unit}")
     axes.set_title("Landmarks: quartiles, 5th to 95th percentile, mean (red)", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_calibration(table: Table, path: Path) -> None:
@@ -127,7 +127,7 @@ def draw_calibration(table: Table, path: Path) -> None:
         lower.set_xlabel("confidence")
     panels[0, 0].set_ylabel("frequency")
     panels[1, 0].set_ylabel("landmarks")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _empty_figure(width: float, height: float) -> "Figure":
@@ -139,13 +139,15 @@ def _empty_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _figure(height: float = HEIGHT) -> tuple["Figure", "Axes"]:
+def new_figure(height: float = HEIGHT) -> tuple["Figure", "Axes"]:
+    """An empty figure of one panel."""
     figure = _empty_figure(WIDTH, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a PNG."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata={"Software": "XraySynth"})

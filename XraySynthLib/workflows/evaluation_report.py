@@ -258,12 +258,12 @@ def _planes_table(group: Group, planes: Sequence[Plane]) -> str:
             for share in KEPT_SHARES
         ),
     ]
-    cells = [[name, *(_number(group, Measure(m, p.value)) for p in planes)] for name, m in rows]
+    cells = [[name, *(number(group, Measure(m, p.value)) for p in planes)] for name, m in rows]
     for radius in RADII_MM:
         measures = [Measure(f"success_{radius:g}mm", p.value) for p in planes]
-        cells.append([f"success within {radius:g} mm", *(_percent(group, m) for m in measures)])
+        cells.append([f"success within {radius:g} mm", *(percent(group, m) for m in measures)])
     measures = [Measure(f"success_area_{RADII_MM[-1]:g}mm", p.value) for p in planes]
-    cells.append(["area under success", *(_percent(group, m) for m in measures)])
+    cells.append(["area under success", *(percent(group, m) for m in measures)])
     return table(("", *(plane.unit for plane in planes)), cells)
 
 
@@ -285,21 +285,21 @@ def _rates_table(group: Group) -> str:
         for what, event in events
         for score, name in (("Brier score", "brier"), ("calibration error", "ece"))
     ]
-    rows = [(what, _percent(group, Measure(name))) for what, name in rates]
-    rows += [(what, _number(group, Measure(name), 3)) for what, name in scores]
+    rows = [(what, percent(group, Measure(name))) for what, name in rates]
+    rows += [(what, number(group, Measure(name), 3)) for what, name in scores]
     return table(("", "in no plane"), rows)
 
 
 def _groups_table(groups: Sequence[Group], kinds: Sequence[str], plane: Plane) -> str:
     unit = plane.unit
     columns = [
-        ("detected", "detection_rate", "", _percent),
-        ("false positives", "false_positive_rate", "", _percent),
-        (f"mean error, {unit}", "mean_error", plane.value, _number),
-        (f"median error, {unit}", "median_error", plane.value, _number),
-        (f"SD, {unit}", "sd_error", plane.value, _number),
-        (f"95th percentile, {unit}", "p95_error", plane.value, _number),
-        (f"mean error at 95% kept, {unit}", "mean_error_95%_kept", plane.value, _number),
+        ("detected", "detection_rate", "", percent),
+        ("false positives", "false_positive_rate", "", percent),
+        (f"mean error, {unit}", "mean_error", plane.value, number),
+        (f"median error, {unit}", "median_error", plane.value, number),
+        (f"SD, {unit}", "sd_error", plane.value, number),
+        (f"95th percentile, {unit}", "p95_error", plane.value, number),
+        (f"mean error at 95% kept, {unit}", "mean_error_95%_kept", plane.value, number),
     ]
     rows = [
         (
@@ -315,11 +315,13 @@ def _groups_table(groups: Sequence[Group], kinds: Sequence[str], plane: Plane) -
     return table(("", "images", "landmarks in them", *(name for name, *_ in columns)), rows)
 
 
-def _number(group: Group, measure: Measure, digits: int = 2) -> str:
+def number(group: Group, measure: Measure, digits: int = 2) -> str:
+    """A measure and its interval."""
     return _written(group, measure, 1, digits, "")
 
 
-def _percent(group: Group, measure: Measure) -> str:
+def percent(group: Group, measure: Measure) -> str:
+    """A share and its interval."""
     return _written(group, measure, 100, 1, "%")
 
 

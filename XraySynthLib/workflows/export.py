@@ -4,15 +4,14 @@ Image i of a run depends on (run_seed, i), the options and the subject's files a
 can make any part of the set, a rerun makes only what is missing, and the bytes are the same.
 """
 
-import json
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from XraySynthLib.data.formats.problems import check_file, reading, unreadable
+from XraySynthLib.data.formats.problems import unreadable
 from XraySynthLib.data.sets import (
     SPLITS,
     Part,
@@ -23,13 +22,14 @@ from XraySynthLib.data.sets import (
     refuse_split_overlap,
     split_by_subject,
 )
-from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.errors import UsageError
 from XraySynthLib.workflows.acquisition_options import AcquisitionOptions, quantity_of
 from XraySynthLib.workflows.config import Progress, VerbConfig
 from XraySynthLib.workflows.export_folder import is_whole, make_set, refuse_another_set
 from XraySynthLib.workflows.export_images import ExportPlan, Recipe, make_part, mask_name
 from XraySynthLib.workflows.mask_labels import check_label_maps, checked_label_values
 from XraySynthLib.workflows.progress import counted, say
+from XraySynthLib.workflows.split_file import read_split_file
 from XraySynthLib.workflows.subjects import common_landmark_names, find_subjects, unused_volumes
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
@@ -180,20 +180,8 @@ def _splits(config: ExportConfig, derived_from: dict[str, tuple[str, ...]]) -> d
         raise UsageError(f"--split: {error}") from error
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of which `json` would keep a key's last value alone."""
-    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise UnreadableFileError(f"--split-file names {', '.join(twice[:4])} twice; leave one.")
-    return dict(pairs)
-
-
 def _read_split_file(path: Path, subjects: set[str]) -> dict[str, str]:
-    check_file(path)
-    with reading(path, "a JSON file"):
-        splits = json.loads(path.read_text("utf-8"), object_pairs_hook=_each_key_once)
-    if not isinstance(splits, dict) or not all(split in SPLITS for split in splits.values()):
-        raise unreadable(path, f'it must hold {{"SUBJECT": "{SPLITS[0]}", ...}}, each of {SPLITS}.')
+    splits = read_split_file(path)
     if absent := sorted(subjects - set(splits)):
         raise unreadable(path, f"it does not name {', '.join(absent[:4])}.")
     if odd := sorted(set(splits) - subjects):

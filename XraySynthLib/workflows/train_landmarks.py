@@ -14,6 +14,7 @@ from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
 from XraySynthLib.workflows.packages import need_torch_packages
 from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.split_file import read_split_file
 from XraySynthLib.workflows.workers import usable_cpus
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output
 """Options that may differ when a run goes on."""
 MODEL_FOLDER = "model"
 PREDICTIONS_PICTURE = "predictions.png"
-VALIDATION_STREAM = 0x7A11D
+VALIDATION_STREAM, SUBSET_STREAM = 0x7A11D, 0x5B5E7
 ELASTIC_SHARE, ELASTIC_STEEPNESS, ELASTIC_CELLS = 0.6, (0.02, 0.1), (1, 5)
 """Of the deformation in training: share of the images; its greatest displacement as a share of the
 shorter side, with one control cell more along a side than it has; control cells along a side. Few
@@ -47,6 +48,10 @@ class TrainLandmarksConfig(DeviceConfig):
         data: Sets that `export` made, or others in a known layout; their "train" split is learned
             from, "val" is watched and calibrates the confidence.
         output: Folder of the run.
+        split_file: JSON file that says who goes where, instead of the sets: {"SUBJECT": "train"};
+            whom it does not name is not used.
+        subset: Images of each set to learn from, drawn so that fewer are among more; by default
+            all.
         weights: How often each set is drawn from, in the order of --data; by default alike.
         images: How many images are shown in all; each is another every time.
         side_px: Side of the network's input; a multiple of 32.
@@ -70,6 +75,8 @@ class TrainLandmarksConfig(DeviceConfig):
 
     data: tuple[Path, ...]
     output: Path
+    split_file: Path | None = None
+    subset: int | None = None
     weights: tuple[float, ...] = ()
     images: int = 120_000
     side_px: int = 192
@@ -123,9 +130,13 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
         raise UsageError("--channels needs two numbers or more, each 1 or more.")
     if min(config.workers, config.threads, config.seed, config.average_images) < 0:
         raise UsageError("--workers, --threads, --seed and --average-images must be 0 or more.")
+    if config.subset is not None and config.subset < 1:
+        raise UsageError("--subset must be 1 or more.")
     for path in config.data:
         if not path.exists():
             raise UnreadableFileError(f"--data {path} does not exist.")
+    if config.split_file is not None:
+        read_split_file(config.split_file)
     if config.start is not None and not (config.start / "config.json").is_file():
         raise UnreadableFileError(f"--start {config.start} holds no landmark detector.")
     need_torch_packages("Training", "accelerate", "tensorboard")
@@ -290,23 +301,27 @@ def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageSto
         UnreadableFileError: If a set has no images to learn from, or none can be validated on.
         SplitOverlapError: If somebody validated on is behind what is learned from.
     """
-    from XraySynthLib.data.sets import SplitOverlapError, open_set
+    from XraySynthLib.data.sets import LazySamples, SplitOverlapError
     from XraySynthLib.detection.store import store_images
 
     names: tuple[str, ...] | None = None
     stores = []
     watched: list[Sample] = []
     for path in config.data:
-        samples: Sequence[Sample] = open_set(path, "train")
+        samples = _samples(path, "train", config.split_file)
         if not len(samples):
             raise UnreadableFileError(f"{path} has no images in its train split.")
+        if config.subset is not None:
+            order = np.random.default_rng((config.seed, SUBSET_STREAM)).permutation(len(samples))
+            drawn = np.sort(order[: config.subset]).tolist()
+            samples = LazySamples(drawn, samples.__getitem__)
         read = tracked(samples, f"read {path.name}", len(samples), config.progress)
         try:
             stores.append(store_images(read, names, config.side_px))
         except ValueError as error:
             raise UnreadableFileError(f"{path} cannot be learned from: {error}") from error
         names = stores[0].names
-        held = open_set(path, "val")
+        held = _samples(path, "val", config.split_file)
         share = -(-config.validation_images // len(config.data))
         chosen = np.unique(np.linspace(0, len(held) - 1, min(share, len(held))).astype(int))
         watched += [held[index] for index in chosen.tolist()]
@@ -318,3 +333,14 @@ def read_sets(config: TrainLandmarksConfig) -> "tuple[list[ImageStore], ImageSto
     if both:
         raise SplitOverlapError(f"{both[0]} is in the train split of one set and val of another.")
     return stores, validation
+
+
+def _samples(path: Path, split: str, split_file: Path | None) -> "Sequence[Sample]":
+    """The samples of a split, as the set says or a file."""
+    from XraySynthLib.data.sets import LazySamples, open_set
+
+    if split_file is None:
+        return open_set(path, split)
+    splits, samples = read_split_file(split_file), open_set(path)
+    there = [n for n, one in enumerate(samples) if splits.get(one.provenance.subject) == split]
+    return LazySamples(there, samples.__getitem__)
