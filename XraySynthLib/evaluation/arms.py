@@ -130,6 +130,8 @@ def draw_size_curves(table: Table, plane: Plane, path: Path) -> "Figure":
     """Error against the number of training images, a band an arm."""
     figure = _draw(table, "images", "mean_error", (1, 1), "o-")
     axes = figure.axes[0]
+    images = table.column("images")
+    axes.set_xlim(images.min() / 1.2, images.max() * 1.2)  # also where nothing was detected
     axes.set_xscale("log")
     axes.set_xlabel("training images")
     axes.set_ylabel(f"mean error, {plane.unit}")
