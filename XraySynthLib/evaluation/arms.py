@@ -11,7 +11,7 @@ from XraySynthLib.evaluation.bootstrap import N_RESAMPLES, bootstrap_over_subjec
 from XraySynthLib.evaluation.comparison import Comparison, Plane
 from XraySynthLib.evaluation.curves import Table, kept_curve, success_curve
 from XraySynthLib.evaluation.figures import BAND_ALPHA, new_figure, save_figure
-from XraySynthLib.evaluation.measures import detection_rate, mean_error
+from XraySynthLib.evaluation.measures import curve, detection_rate, mean_error
 from XraySynthLib.evaluation.paired import paired_difference
 
 if TYPE_CHECKING:
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 Arms = Mapping[str, Comparison]
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
+
+
+KEPT = 0.95
+KEPT_ERROR = f"mean_error_{100 * KEPT:g}%_kept"
+
+
+def kept_error(comparison: Comparison, plane: Plane) -> float:
+    """Mean error of the same share of landmarks, the most confident, whatever was detected.
+
+    Fair between detectors that take different shares to be in the image.
+    """
+    return float(curve(comparison, plane, [KEPT])[0])
 
 
 def pooled(trainings: Sequence[Comparison]) -> Comparison:
@@ -39,9 +51,9 @@ def pooled(trainings: Sequence[Comparison]) -> Comparison:
     return Comparison(landmark_names=trainings[0].landmark_names, **arrays)
 
 
-def arms_table(arms: Arms, curve: Callable[[Comparison], Table]) -> Table:
+def arms_table(arms: Arms, curve_of: Callable[[Comparison], Table]) -> Table:
     """A curve of each arm, one below the other."""
-    tables = {name: curve(arm) for name, arm in arms.items()}
+    tables = {name: curve_of(arm) for name, arm in arms.items()}
     header = ("arm", *next(iter(tables.values())).header)
     return Table(header, [(name, *row) for name, table in tables.items() for row in table.rows])
 
@@ -64,11 +76,12 @@ def differences(
     """Each arm less the reference, subjects drawn for both together."""
     measures: dict[str, Callable[[Comparison], float]] = {
         "mean_error": lambda arm: mean_error(arm, plane),
+        KEPT_ERROR: lambda arm: kept_error(arm, plane),
         "detection_rate": detection_rate,
     }
     header = ("arm", "less", "measure", "plane", "value", "low", "high", "p_value")
     rows = [
-        (name, reference, what, plane.value if what == "mean_error" else "",
+        (name, reference, what, "" if what == "detection_rate" else plane.value,
          *paired_difference(arm, arms[reference], measure, seed, n_resamples))
         for name, arm in arms.items()
         if name != reference
@@ -96,11 +109,11 @@ def size_curves(
 
         def statistic(drawn: np.ndarray, found: Comparison = found) -> np.ndarray:
             some = found.take(drawn)
-            return np.array([mean_error(some, plane), detection_rate(some)])
+            return np.array([kept_error(some, plane), detection_rate(some)])
 
         value, low, high = bootstrap_over_subjects(statistic, found.subjects, seed, n_resamples)
         rows.append((name, images, value[0], low[0], high[0], value[1]))
-    return Table(("arm", "images", "mean_error", "low", "high", "detection_rate"), rows)
+    return Table(("arm", "images", KEPT_ERROR, "low", "high", "detection_rate"), rows)
 
 
 def draw_kept_curves(table: Table, plane: Plane, path: Path) -> "Figure":
@@ -128,11 +141,13 @@ def draw_success_curves(table: Table, plane: Plane, path: Path) -> "Figure":
 
 def draw_size_curves(table: Table, plane: Plane, path: Path) -> "Figure":
     """Error against the number of training images, a band an arm."""
-    figure = _draw(table, "images", "mean_error", (1, 1), "o-")
+    figure = _draw(table, "images", KEPT_ERROR, (1, 1), "o-")
     axes = figure.axes[0]
+    images = table.column("images")
+    axes.set_xlim(images.min() / 1.2, images.max() * 1.2)  # also where nothing was detected
     axes.set_xscale("log")
     axes.set_xlabel("training images")
-    axes.set_ylabel(f"mean error, {plane.unit}")
+    axes.set_ylabel(f"mean error with {KEPT:.0%} kept, {plane.unit}")
     axes.set_title("Error against the number of training images")
     save_figure(figure, path)
     return figure

@@ -17,7 +17,7 @@ from XraySynthLib.evaluation.figures import write_csv
 from XraySynthLib.evaluation.groups import MEASURES_HEADER, Group, measure_rows, measured
 from XraySynthLib.evaluation.measures import Measure, mean_error
 from XraySynthLib.workflows.config import Progress
-from XraySynthLib.workflows.evaluation_report import number, percent
+from XraySynthLib.workflows.evaluation_report import UNKNOWN, number, percent
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.report import heading, paragraph, picture, table, write_page
 from XraySynthLib.workflows.study_parts import MODEL_FOLDER
@@ -163,7 +163,7 @@ def _main_table(
         sd = spread[group.name]
         rows.append([
             group.name, ARMS[group.name], percent(group, Measure("detection_rate")), one[0],
-            "-" if np.isnan(sd) else f"{sd:.2f}", *one[1:],
+            UNKNOWN if np.isnan(sd) else f"{sd:.2f}", *one[1:],
             percent(group, Measure("success_5mm", plane.value)),
         ])  # fmt: skip
     return header, rows
@@ -172,10 +172,12 @@ def _main_table(
 def _differences_table(differences: Table, plane: Plane) -> Cells:
     rows = []
     for arm, _, what, _, value, low, high, p_value in differences.rows:
-        factor, unit = (1, f", {plane.unit}") if what == "mean_error" else (100, ", %")
-        interval = "" if np.isnan(low) else f" [{factor * low:+.2f}, {factor * high:+.2f}]"
-        p = "-" if np.isnan(p_value) else f"{p_value:.3f}"
-        rows.append([arm, f"{what.replace('_', ' ')}{unit}", f"{factor * value:+.2f}{interval}", p])
+        factor, unit = (100, ", %") if what == "detection_rate" else (1, f", {plane.unit}")
+        text = UNKNOWN if np.isnan(value) else f"{factor * value:+.2f}"
+        if np.isfinite([value, low]).all():
+            text += f" [{factor * low:+.2f}, {factor * high:+.2f}]"
+        p = UNKNOWN if np.isnan([value, p_value]).any() else f"{p_value:.3f}"
+        rows.append([arm, f"{what.replace('_', ' ')}{unit}", text, p])
     return (ARM, "measure", f"less {REFERENCE}", "p"), rows
 
 
