@@ -145,6 +145,9 @@ class TestStudy:
 
     def test_somebody_who_is_on_both_sides(self, whole, xraysynth, models, tmp_path, failed):
         shutil.copytree(whole, tmp_path / "study")
+        options = tmp_path / "study" / "runs/b-0/config.json"  # which knows where its set is
+        text = options.read_text("utf-8").replace(str(whole), str(tmp_path / "study"))
+        options.write_text(text, "utf-8")
         path = tmp_path / "study" / "runs/b-0/model/config.json"
         (tested,) = {open_set(whole / "target" / "set")[0].provenance.subject}
         path.write_text(path.read_text("utf-8").replace('"people": [', f'"people": ["{tested}",'))
@@ -152,8 +155,15 @@ class TestStudy:
         failed(run_study(xraysynth, tmp_path / "study", *models), 1, tested)
 
     def test_an_interrupted_study_ends_with_the_same_report(
-        self, whole, xraysynth, models, tmp_path, monkeypatch
+        self, whole, xraysynth, models, monkeypatch
     ):
+        names = ["report.html", "report.pdf", *(f"tables/{name}.csv" for name in TABLES)]
+        before = {name: (whole / name).read_bytes() for name in names}
+        untouched = (whole / "sets/b/set.json").stat().st_mtime_ns
+        shutil.rmtree(whole / "sets" / "d2")
+        for run in ("b-0", "d2-0"):
+            for folder in ("runs", "found", "reports"):
+                shutil.rmtree(whole / folder / run)
         made = []
 
         def interrupted(plan, device, threads, run):
@@ -163,14 +173,14 @@ class TestStudy:
             study_parts.make_run(plan, device, threads, run)
 
         monkeypatch.setattr(study, "make_run", interrupted)
-        output = tmp_path / "study"
-        assert run_study(xraysynth, output, *models).code == 1
-        assert not (output / "report.html").exists()
+        (whole / "report.html").unlink()
+        assert run_study(xraysynth, whole, *models).code == 1
+        assert not (whole / "report.html").exists()
         monkeypatch.setattr(study, "make_run", study_parts.make_run)
-        assert run_study(xraysynth, output, *models).code == 0
-        names = ["report.html", "report.pdf", *(f"tables/{name}.csv" for name in TABLES)]
+        assert run_study(xraysynth, whole, *models).code == 0
         for name in names:
-            assert (output / name).read_bytes() == (whole / name).read_bytes(), name
+            assert (whole / name).read_bytes() == before[name], name
+        assert (whole / "sets/b/set.json").stat().st_mtime_ns == untouched
 
     def test_an_arm_without_weights_is_left_out(
         self, xraysynth, models, tmp_path, monkeypatch, whole
