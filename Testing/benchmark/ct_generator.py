@@ -15,7 +15,6 @@ maps, labelled X-rays of both at the same poses, what the shipped detector finds
 
 import argparse
 import csv
-import json
 import resource
 import subprocess
 import sys
@@ -40,12 +39,13 @@ SEED, VIEWS = 301, 16
 CUBE = 48
 """Side of the cubes that spectra are taken of, voxels."""
 PLACES = ("bone", "soft")
+MEASURES = ("mean_error_95%_kept", "mean_error", "median_error", "detection_rate")
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
     """Write rows with the keys of the first."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]), restval="")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -176,6 +176,16 @@ def variety_rows(
     return rows
 
 
+def reported(report: Path) -> dict[str, float]:
+    """What a report of `evaluate` says of all its images."""
+    with (report / "measures.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["group"] == "all"]
+    value = {
+        row["measure"]: float(row["value"]) for row in rows if row["plane"] in ("isocenter", "")
+    }
+    return {f"{name}_mm" if "error" in name else name: value[name] for name in MEASURES}
+
+
 def detector_rows(folder: Path, detector: Path | None) -> list[dict]:
     """Export X-rays of both at the same poses, detect, evaluate."""
     rows = []
@@ -214,9 +224,13 @@ def detector_rows(folder: Path, detector: Path | None) -> list[dict]:
                 progress="none",
             )
         )
-        with (report / "measures.csv").open() as file:
-            measures = [row for row in csv.DictReader(file) if row.get("group") in ("all", "")]
-        rows.append({"what": name, "measures": json.dumps(measures[:1])})
+        rows.append({"cts": name, **reported(report)})
+    reference, generated = rows
+    ratio = {"cts": "generated / reference"}
+    for key in reference:
+        if key.endswith("_mm"):
+            ratio[key] = round(generated[key] / reference[key], 3)
+    rows.append(ratio)
     return rows
 
 
