@@ -5,14 +5,14 @@
 #
 # COARSE and FINE images are shown in training at 128 and then at 192 px, then MORE at 192 px of twice
 # as many people, LONGER of the same, and FINEST at 256 px of half as many people again (default
-# 180000, 144000, 220000, 100000, 150000); SCALE divides the number of people and views (default 1,
+# 180000, 144000, 220000, 100000, 104000); SCALE divides the number of people and views (default 1,
 # 8 for a try). Any stage that is there already is left as it is, and training goes on where it ended,
 # so the same command resumes. Processor seconds on one core of a Sapphire Rapids Xeon: a compact
 # person 4.4, an image 0.04; training 0.010 an image at 128 px, 0.017 at 192 and 0.030 at 256, making
 # images ready included.
 set -euo pipefail
 folder=$1 coarse=${2:-180000} fine=${3:-144000} more=${4:-220000}
-longer=${5:-100000} finest=${6:-150000} scale=${7:-1}
+longer=${5:-100000} finest=${6:-104000} scale=${7:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"
