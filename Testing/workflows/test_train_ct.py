@@ -174,6 +174,7 @@ class TestTrain:
         assert outcome.code == 0, outcome.err
         assert (run / "refiner" / "checkpoint").exists()
         assert not (run / "latents" / "checkpoint").exists() and not (run / "model").exists()
+        assert f"No generator in {run} yet: train ct --stage latents is left." in outcome.out
 
 
 class TestRefused:

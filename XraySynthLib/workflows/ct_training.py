@@ -264,11 +264,17 @@ class CtTraining:
                 temporary.write_text(json.dumps(document), "utf-8")
         return json.loads(path.read_text("utf-8"))
 
-    def write_model(self) -> Path:
-        """Write the generator, once all three networks have been trained for a while."""
-        folder = self.config.output / MODEL_FOLDER
-        if not all((self.config.output / stage / "checkpoint").exists() for stage in PARTS):
-            return folder
+    def write_model(self) -> Path | str:
+        """Write the generator, once all three networks have been trained for a while.
+
+        Returns:
+            Its folder, or what is missing for it.
+        """
+        run = self.config.output
+        missing = [part for part in PARTS if not (run / part / "checkpoint").exists()]
+        if missing:
+            return f"No generator in {run} yet: train ct --stage {', then '.join(missing)} is left."
+        folder = run / MODEL_FOLDER
         scales = self._scales()
         middle, spread = SCALARS["spacing_mm"]
         spacings = [float(v.scalars[0]) * spread + middle for v in self.volumes]

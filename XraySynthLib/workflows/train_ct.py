@@ -112,8 +112,8 @@ def check_inputs(config: TrainCtConfig) -> None:
         check_run_folder(config.output / stage, _options(config))
 
 
-def run(config: TrainCtConfig) -> Path:
-    """Train; returns the model's folder.
+def run(config: TrainCtConfig) -> Path | str:
+    """Train; returns the model's folder, or which stages are left.
 
     Raises:
         XraySynthError: If options, CTs or a checkpoint cannot be used.
