@@ -188,7 +188,7 @@ def write_spectra(images: Mapping[str, NDArray], folder: Path) -> None:
     frequencies = np.arange(n_rings) / (2 * n_rings)
     figure, axes = new_figure()
     for what, values in power.items():
-        axes.loglog(frequencies[1:], values[1:], label=what)
+        axes.semilogy(frequencies, values, label=what)
     axes.set_xlabel("cycles a pixel")
     axes.set_ylabel("power")
     axes.set_title("Power spectrum at the same views")
