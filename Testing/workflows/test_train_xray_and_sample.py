@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,44 @@ class TestSample:
         outcome = sample(xraysynth, runs["view"], "view", tmp_path / "set", *words)
         assert outcome.code == 0
         assert "4 of 4 views look from where the sampler was never trained" in outcome.err
+
+    @pytest.mark.parametrize(("spacing_mm", "warned"), [(5, False), (5.2, False), (8, True)])
+    def test_a_field_of_view_that_was_never_trained(
+        self, runs, xraysynth, tmp_path, spacing_mm, warned
+    ):
+        words = ("--progress", "auto", "--dry-run", "--pixel-spacing-mm", spacing_mm, spacing_mm)
+        outcome = sample(xraysynth, runs["view"], "view", tmp_path / "set", *words)
+        assert outcome.code == 0
+        words = "14.3 degrees wide, but the sampler was trained on 9.0 to 9.0"
+        assert (words in outcome.err) == warned
+
+    def test_bones_lead_and_tries_of_a_recipe(self, runs, subjects, tmp_path, monkeypatch):
+        from XraySynthLib.diffusion import plausibility
+        from XraySynthLib.diffusion.model import load_sampler
+        from XraySynthLib.workflows.sample import SampleConfig, plan_set
+        from XraySynthLib.workflows.sample_images import Anatomy, make_samples
+
+        monkeypatch.setattr(plausibility, "complaint", lambda *_: "residual")
+
+        def made(condition, anatomy=None, **changes):
+            model = runs[condition] / "model"
+            config = SampleConfig(
+                output=tmp_path / "set", count=2, condition=condition, model=model, steps=2
+            )
+            plan, _ = plan_set(config)
+            person = next(iter(plan.subjects.values()))
+            recipe = replace(plan.recipe, **changes)
+            return list(make_samples(range(2), recipe, load_sampler(model), 2, person, anatomy))
+
+        volume = read_volume(subjects / "ben" / "ct.nii.gz", subjects / "ben" / "labels.nii.gz")
+        landmarks = read_landmarks(subjects / "ben" / "points.mrk.json")
+        for one in made("anatomy", Anatomy(volume.labels, volume.ras_from_ijk, landmarks)):
+            expected = one.xray.view.project(landmarks.points_ras_mm)
+            assert one.landmarks.points_px == pytest.approx(expected)
+        first, other = (made("view", tries=1, lead=lead) for lead in (0.5, 0.0))
+        assert [one.provenance.config["sampler"]["refused"] for one in first] == [0, 0]
+        assert other[0].provenance.config["sampler"]["lead"] == 0
+        assert not np.allclose(first[0].xray.values, other[0].xray.values)
 
     def test_wrong_options(self, runs, xraysynth, tmp_path, failed):
         run, output = runs["view"], tmp_path / "set"

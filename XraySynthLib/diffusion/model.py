@@ -30,7 +30,7 @@ from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, b
 from XraySynthLib.diffusion.plausibility import LandmarkPrior
 from XraySynthLib.diffusion.store import from_network
 from XraySynthLib.errors import UnreadableFileError
-from XraySynthLib.geometry import View
+from XraySynthLib.geometry import Intrinsics, View
 from XraySynthLib.training.flow import step_times
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
@@ -49,6 +49,8 @@ DIRECTION_DEG = 5.0
 """Directions of the training's views are noted to this."""
 FAR_DEG = 1.5 * DIRECTION_DEG
 """A view farther than this from all of them is none that the network knows."""
+FIELD_TOLERANCE = 0.05
+"""A field of view may be so much smaller or larger, as a share, than those of the training."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class SamplerConfig:
         quantity: Of its images, "line-integral" (without noise) or "display".
         window: Values that are -1 and 1 for the network.
         directions_deg: (primary, secondary) of the training's views, rounded.
+        fields_deg: Least and greatest field of view of the training; None where it is not known.
         kvp: Tube voltages of the training; empty where they are not known.
         people: Everybody behind the training images; whoever is tested on must not be among them.
         training: How it was trained, for people to read.
@@ -77,6 +80,7 @@ class SamplerConfig:
     quantity: str
     window: tuple[float, float]
     directions_deg: tuple[tuple[float, float], ...] = ()
+    fields_deg: tuple[float, float] | None = None
     kvp: tuple[int, ...] = ()
     people: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
@@ -94,6 +98,20 @@ class SamplerConfig:
         trained = np.array(self.directions_deg).reshape(-1, 2)
         cosines = beam(*trained.T).T @ view.ras_from_camera[:3, 2]
         return bool((cosines >= np.cos(np.deg2rad(FAR_DEG))).any())
+
+    def knows_field(self, intrinsics: Intrinsics) -> bool:
+        """Whether fields of view like this one were trained on, as far as that is known."""
+        if self.fields_deg is None:
+            return True
+        least, greatest = self.fields_deg
+        share = FIELD_TOLERANCE
+        return least * (1 - share) <= field_deg(intrinsics) <= greatest * (1 + share)
+
+
+def field_deg(intrinsics: Intrinsics) -> float:
+    """The field of view: the angle of the beam between the detector's sides, the wider."""
+    half_mm = intrinsics.size_mm.max() / 2
+    return float(2 * np.rad2deg(np.arctan(half_mm / intrinsics.source_to_detector_mm)))
 
 
 def beam(primary_deg: NDArray, secondary_deg: NDArray) -> NDArray:
@@ -254,6 +272,8 @@ def read_sampler_config(folder: Path) -> SamplerConfig:
         for name in ("landmark_names", "window", "kvp", "people"):
             document[name] = tuple(document[name])
         document["directions_deg"] = tuple(map(tuple, document["directions_deg"]))
+        if document.get("fields_deg") is not None:
+            document["fields_deg"] = tuple(document["fields_deg"])
         return SamplerConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error

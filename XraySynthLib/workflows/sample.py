@@ -214,6 +214,8 @@ def _behind_bones(config: SampleConfig) -> list[str]:
 
 
 def _recipe(config: SampleConfig, model: "SamplerConfig", sha256: str) -> SampleRecipe:
+    from XraySynthLib.diffusion.model import LEAD
+
     quantity = quantity_of(config.format, config.quantity)
     if model.quantity == Quantity.DISPLAY.value and quantity is not Quantity.DISPLAY:
         raise UsageError("This sampler makes display images; use --quantity display.")
@@ -247,11 +249,23 @@ def _recipe(config: SampleConfig, model: "SamplerConfig", sha256: str) -> Sample
         sha256=sha256,
         steps=config.steps,
         guidance=config.guidance,
+        lead=LEAD,
     )
 
 
 def _warn_of_views(config: SampleConfig, plan: SamplePlan, model: "SamplerConfig") -> None:
-    """Say how many of the first views lie outside what the model was trained on."""
+    """Say how many of the first views, and whether the field, are none the model was trained on."""
+    from XraySynthLib.diffusion.model import field_deg
+
+    intrinsics = plan.recipe.intrinsics
+    if model.fields_deg is not None and not model.knows_field(intrinsics):
+        least, greatest = model.fields_deg
+        say(
+            f"The field of view is {field_deg(intrinsics):.1f} degrees wide, but the sampler was "
+            f"trained on {least:.1f} to {greatest:.1f}; do not trust its images, or change "
+            "--pixel-spacing-mm or --source-to-detector-mm.",
+            config.progress,
+        )
     n_looked_at = min(config.count, N_VIEWS_LOOKED_AT)
     views = (acquisition_of(item, plan.recipe, np.zeros(3)).view for item in range(n_looked_at))
     n_far = sum(not model.knows(view) for view in views)

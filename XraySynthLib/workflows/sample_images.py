@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from XraySynthLib.diffusion.plausibility import Fit
 
 TRIES = 6
-"""How often an image whose landmarks are nobody's is made again; then the last is taken."""
+"""How often an image is made, at most, whose landmarks are nobody's; then the last is taken."""
 FOUND = 0.5
 """Confidence from which a landmark counts as made."""
 SAMPLER = "sampler"
@@ -51,6 +51,8 @@ class SampleRecipe:
         sha256: Of its weights.
         steps: Evaluations of the flow.
         guidance: Weight of what it is told.
+        lead: How far its landmarks are ahead of the image while both are made.
+        tries: How often an image is made, at most, whose landmarks are nobody's.
     """
 
     ranges: AcquisitionRanges
@@ -64,6 +66,8 @@ class SampleRecipe:
     sha256: str
     steps: int
     guidance: float
+    lead: float
+    tries: int = TRIES
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON types."""
@@ -155,10 +159,20 @@ def middle_of(points_mm: NDArray) -> NDArray:
 
 
 def make_samples(
-    items: range, recipe: SampleRecipe, sampler: "Sampler", batch: int, person: Imagined
-) -> Iterator[Sample]:
-    """Make images of one person; image `item` depends on the run's seed and its number alone."""
-    maker = _Maker(recipe, sampler, person, items)
+    items: range, recipe: SampleRecipe, sampler: "Sampler", batch: int, person: Imagined,
+    anatomy: Anatomy | None = None,
+) -> Iterator[Sample]:  # fmt: skip
+    """Make images of one person; image `item` depends on the run's seed and its number alone.
+
+    Args:
+        items: Numbers of the images in the run.
+        recipe: How they are made.
+        sampler: What makes them.
+        batch: How many at a time.
+        person: Whom they show.
+        anatomy: The person's bones, for "anatomy"; by default those drawn by the person's number.
+    """
+    maker = _Maker(recipe, sampler, person, items, anatomy)
     waiting = [(index, 0) for index in range(len(items))]
     ready: dict[int, Sample] = {}
     following = 0
@@ -178,8 +192,9 @@ class _Maker:
     """The views of some images of a person, and what the sampler is told of each."""
 
     def __init__(
-        self, recipe: SampleRecipe, sampler: "Sampler", person: Imagined, items: range
-    ) -> None:
+        self, recipe: SampleRecipe, sampler: "Sampler", person: Imagined, items: range,
+        anatomy: Anatomy | None,
+    ) -> None:  # fmt: skip
         import torch
 
         from XraySynthLib.diffusion.examples import anatomy_condition, guide_maps
@@ -191,7 +206,7 @@ class _Maker:
         self.anatomy: Anatomy | None = None
         self.center, aim = np.zeros(3), middle_of(mean_mm)
         if network.condition == "anatomy":
-            self.anatomy = sampled_anatomy((recipe.seed, person.number))
+            self.anatomy = anatomy or sampled_anatomy((recipe.seed, person.number))
             landmarks = self.anatomy.landmarks
             hips = [landmarks.names.index(name) for name in HIP_CENTERS]
             self.center = landmarks.points_ras_mm[hips].mean(axis=0)
@@ -233,13 +248,14 @@ class _Maker:
             [(self.recipe.seed, self.items[index], attempt + 1) for index, attempt in chunk],
             steps=self.recipe.steps,
             guidance=self.recipe.guidance,
+            lead=self.recipe.lead,
         )
         for number, (index, attempt) in enumerate(chunk):
             landmarks, complaint = self._projected(index), None
             if made.points_px is not None and made.confidence is not None:
                 points, confidence = made.points_px[number], made.confidence[number]
                 landmarks, complaint = self._judged(index, points, confidence)
-            if complaint is not None and attempt + 1 < TRIES:
+            if complaint is not None and attempt + 1 < self.recipe.tries:
                 yield None
             else:
                 yield self._sample(index, attempt, made.images[number], landmarks, complaint)
@@ -298,6 +314,7 @@ class _Maker:
                 "condition": recipe.condition,
                 "steps": recipe.steps,
                 "guidance": recipe.guidance,
+                "lead": recipe.lead,
                 "refused": attempt,
                 "complaint": complaint,
             },

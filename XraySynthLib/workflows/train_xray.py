@@ -362,16 +362,19 @@ def _document(
     watched: "XrayStore",
 ) -> "SamplerConfig":
     """What the model is, but for what it has learned so far."""
-    from XraySynthLib.diffusion.model import SamplerConfig, directions_of
+    from XraySynthLib.diffusion.model import SamplerConfig, directions_of, field_deg
     from XraySynthLib.diffusion.store import WINDOWS
 
+    views = [view for store in stores for view in store.views]
+    fields = [field_deg(view.intrinsics) for view in views]
     return SamplerConfig(
         name=config.name,
         landmark_names=watched.names,
         network=network,
         quantity=watched.quantity.value,
         window=WINDOWS[watched.quantity],
-        directions_deg=directions_of([view for store in stores for view in store.views]),
+        directions_deg=directions_of(views),
+        fields_deg=(min(fields), max(fields)),
         kvp=tuple(sorted({int(kvp) for store in stores for kvp in store.kvp if kvp is not None})),
         people=tuple(sorted(set(watched.people).union(*(store.people for store in stores)))),
         training={
