@@ -74,7 +74,7 @@ class Layout(Enum):
             Layout.COCO: _("COCO keypoints, PNG"),
             Layout.DEEPFLUORO: _("DeepFluoro, HDF5"),
             Layout.SYNTHEX: _("SyntheX, TIFF and HDF5"),
-            Layout.WEBDATASET: _("WebDataset shards, to train a detector here"),
+            Layout.WEBDATASET: _("WebDataset shards"),
             Layout.DICOM: _("DICOM"),
             Layout.SCENE: _("Slicer scene"),
         }[self]
@@ -212,7 +212,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.fitLabelsButton.enabled = hasPoints and parameters.labels is not None
         ui.previewButton.enabled = ready
         ui.saveSubjectButton.enabled = ready and bool(parameters.subjects)
-        ui.applyButton.enabled = bool(parameters.output) and (ready or bool(parameters.subjects))
+        ui.applyButton.enabled = ready or bool(parameters.subjects)
         for spin in (
             ui.primaryFromSpin,
             ui.primaryToSpin,
@@ -231,8 +231,8 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.pointList.setCurrentRow(0)
 
     def onPoint(self, row):
-        """Show where the landmark chosen is; where points are being placed, place this one."""
-        from XraySynthSlicer.dataset import rule_of
+        """Show where the landmark chosen is; while placing, ask for it if it is missing."""
+        from XraySynthSlicer.dataset import is_placed, rule_of
 
         node = self._seen
         picture, rule = qt.QPixmap(), ""
@@ -241,17 +241,24 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             path = self.resourcePath(f"Landmarks/XraySynthLandmark-{name}.png")
             if Path(path).is_file():
                 picture, rule = qt.QPixmap(path), f"{name}: {rule_of(name)}"
-            if self._placing is not None and self._placing != row:
+            if self._placing not in (None, row) and not is_placed(node, row):
                 self._place(row)
         self.ui.pictureLabel.setPixmap(picture)
         self.ui.ruleLabel.text = rule
 
     def onPlace(self, pressed):
         """Begin or end placing."""
+        from XraySynthSlicer.dataset import next_unplaced
+
         if not pressed:
             self._stopPlacing()
         elif self._seen is not None:
-            self._place(max(self.ui.pointList.currentRow, 0))
+            missing = next_unplaced(self._seen, self.ui.pointList.currentRow - 1)
+            if missing is None:
+                self.ui.placeButton.checked = False
+                self.panel.say(_("All landmarks are placed; drag what is wrong."))
+            else:
+                self._place(missing)
 
     def onDefined(self, caller, event):
         """A point has got a place: ask for the next one."""
@@ -336,7 +343,6 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node, logic = self._seen, slicer.modules.markups.logic()
         self._placing = row
         self.ui.pointList.setCurrentRow(row)
-        node.UnsetNthControlPointPosition(row)
         node.SetControlPointPlacementStartIndex(row)
         logic.SetActiveList(node)
         logic.StartPlaceMode(False)

@@ -110,6 +110,9 @@ def test_the_last_landmark_ends_the_placing(panel, scene):
     panel.settle()
     assert not panel.ui.placeButton.checked and not placing(scene)[0]
     assert not [text for text in texts(panel) if "missing" in text]
+    panel.ui.placeButton.click()  # nothing that is placed is lost
+    assert not panel.ui.placeButton.checked and "drag what is wrong" in panel.ui.statusLabel.text
+    np.testing.assert_allclose(landmarks_from_node(node).points_ras_mm[3], [1, 2, 3])
 
 
 def test_sides_are_checked(panel, scene):
@@ -234,6 +237,8 @@ def test_a_list_without_places_is_refused(panel, a_patient, tmp_path):
     panel.ui.newListButton.click()
     panel.ui.previewButton.click()
     assert panel.ui.statusLabel.text == "No landmark is placed: place some, or fit them."
+    panel.ui.applyButton.click()
+    assert panel.ui.statusLabel.text == "Choose a folder for the set."
 
 
 def test_a_saved_scene_keeps_the_panel(panel, a_patient, scene, tmp_path):

@@ -63,6 +63,7 @@ class DatasetLogic:
         node = new_node(self.scene, "vtkMRMLMarkupsFiducialNode", "Landmarks")
         node.GetDisplayNode().SetSelectedColor(*SURE_COLOUR)
         node.GetDisplayNode().SetColor(*UNSURE_COLOUR)
+        node.GetDisplayNode().SetOccludedVisibility(True)  # through bones
         nowhere = np.full((len(LANDMARK_NAMES), 3), np.nan)
         landmarks_to_node(LandmarkSet(LANDMARK_NAMES, nowhere), node)
         node.SetFixedNumberOfControlPoints(True)
@@ -212,6 +213,7 @@ class DatasetLogic:
             display.SetColor(0.35, 0.5, 0.7)
             display.SetRepresentation(display.WireframeRepresentation)
             display.SetOpacity(0.3)
+            display.SetLighting(False)
         return node
 
 
