@@ -18,6 +18,7 @@ from XraySynthLib.errors import MissingDependencyError, UsageError, XraySynthErr
 
 VERBS = {
     "generate": ("GenerateConfig", "People who never were: CT, labels and landmarks."),
+    "fit": ("FitConfig", "Labelled bones or some landmarks of a pelvis -> all its landmarks."),
     "project": ("ProjectConfig", "A CT and a C-arm pose -> an X-ray with its landmarks."),
     "export": ("ExportConfig", "Subjects x views -> a labelled training set in a known format."),
     "train ct": ("TrainCtConfig", "CTs with label maps -> a CT generator."),

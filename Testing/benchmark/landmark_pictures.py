@@ -1,6 +1,6 @@
-"""Picture each landmark on the mean: `Resources/landmarks-on-mean.jpg`.
+"""Picture each landmark on the mean: `Resources/landmarks-on-mean.jpg`, and one by one for Slicer.
 
-python Testing/benchmark/landmark_pictures.py [OUTPUT]
+python Testing/benchmark/landmark_pictures.py [SHEET [FOLDER]]
 """
 
 import sys
@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import vtk
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from vtk.util.numpy_support import vtk_to_numpy
 
 from XraySynthLib.anatomy.landmarks import landmarks_of
@@ -95,30 +96,48 @@ def render(
     return pixels.reshape(rows, columns, 3)[::-1]
 
 
-def main(output: Path) -> None:
-    """Draw the sheet: all from the front, then each from where it shows best, left and right."""
+def picture(shape: PelvisShape, name: str, point: NDArray, half_mm: float) -> NDArray:
+    """Render one landmark, in the middle, from where it shows best."""
+    place, side = name.split("-")
+    toward, femurs = VIEWS[place]
+    turned = np.array(toward) * ([1, 1, 1] if side == "l" else [-1, 1, 1])
+    return render(shape, point[None], turned, femurs, point, half_mm)
+
+
+def write_small(image: NDArray, path: Path) -> None:
+    """Write a picture of some kB, a ring about its middle."""
+    small = Image.fromarray(image).resize((190, 190), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(small)
+    for radius, colour in ((9, "white"), (7, "red"), (4, "white"), (2, "red")):
+        draw.ellipse([95 - radius, 95 - radius, 95 + radius, 95 + radius], fill=colour)
+    small.quantize(40, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path)
+
+
+def main(sheet: Path, folder: Path) -> None:
+    """Draw the sheet, all from the front, then each from where it shows best; and each alone."""
     shape = load_shape_model().mean
     landmarks = landmarks_of(shape)
     points = dict(zip(landmarks.names, landmarks.points_ras_mm, strict=True))
-    figure, axes = plt.subplots(4, 4, figsize=(12, 12.6))
     everything = landmarks.points_ras_mm
-    front = np.array([0.0, 1.0, 0.0])
-    panels = [("all 14, from the front", render(shape, everything, front, True, np.zeros(3), 150))]
-    left = np.array([-1.0, 0.0, 0.0])
-    panels.append(("all, from the left", render(shape, everything, left, True, np.zeros(3), 150)))
+    front, left = np.array([0.0, 1.0, 0.0]), np.array([-1.0, 0.0, 0.0])
+    panels = [
+        ("all 14, from the front", render(shape, everything, front, True, np.zeros(3), 150)),
+        ("all, from the left", render(shape, everything, left, True, np.zeros(3), 150)),
+    ]
     for name in LANDMARK_NAMES:
-        place, side = name.split("-")
-        toward, femurs = VIEWS[place]
-        turned = np.array(toward) * ([1, 1, 1] if side == "l" else [-1, 1, 1])
-        image = render(shape, points[name][None], turned, femurs, points[name], 65)
-        panels.append((name, image))
+        panels.append((name, picture(shape, name, points[name], 65)))
+        near = picture(shape, name, points[name], 90)
+        write_small(near, folder / f"XraySynthLandmark-{name}.png")
+    figure, axes = plt.subplots(4, 4, figsize=(12, 12.6))
     for axis, (title, image) in zip(axes.ravel(), panels, strict=True):
         axis.imshow(image)
         axis.set_title(title, fontsize=10)
         axis.axis("off")
     figure.tight_layout()
-    figure.savefig(output, dpi=85, pil_kwargs={"quality": 80})
+    figure.savefig(sheet, dpi=85, pil_kwargs={"quality": 80})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "Resources/landmarks-on-mean.jpg"))
+    defaults = ("Resources/landmarks-on-mean.jpg", "XraySynth/Resources/Landmarks")
+    given = sys.argv[1:]
+    main(*map(Path, [*given, *defaults[len(given) :]]))

@@ -65,7 +65,7 @@ def test_the_top_list_is_what_the_index_reads():
     text = (REPOSITORY / "CMakeLists.txt").read_text("utf-8")
     for name in ("HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "DEPENDS"):
         assert re.search(rf'^set\(EXTENSION_{name} "[^"\n]+"\)$', text, re.M), name
-    for url in re.findall(r"/main/(Resources/[^\"]+)", text):
+    for url in re.findall(r"/main/(Resources/[^\"\s]+)", text):  # screenshots may be several
         assert (REPOSITORY / url).is_file(), url
     entry = json.loads((REPOSITORY / "Resources" / "XraySynth.json").read_text("utf-8"))
     assert entry["category"] == "Image Synthesis"

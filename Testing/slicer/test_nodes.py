@@ -147,6 +147,24 @@ def test_segments_become_the_labels_of_their_names(scene):
         nodes.labels_from_node(node, [{1: "liver"}])
 
 
+def test_a_segmentation_on_a_volumes_voxels(scene, ct_node):
+    """Both under a rotated parent, the volume a piece of the segmentation's grid and beyond it."""
+    labels = np.zeros((12, 14, 16), np.uint8)
+    labels[3:6, 4:8, 5:9], labels[6:9, 4:8, 10:12] = 1, 2
+    piece = RAS_FROM_IJK @ translation([1, -2, 1])
+    nodes.volume_to_node(Volume(np.zeros((10, 20, 18)), piece), ct_node)
+    node = nodes.new_node(scene, "vtkMRMLSegmentationNode", "labels")
+    segments = {1: ("one", (1, 0, 0)), 2: ("two", (0, 1, 0))}
+    nodes.labels_to_node(labels, RAS_FROM_IJK, segments, node)
+    under(scene, ct_node, TURNED)
+    under(scene, node, TURNED)
+    found, ras_from_ijk = nodes.labels_from_node(node, [{7: "one", 8: "two"}], ct_node)
+    expected = np.zeros((10, 20, 18), np.uint8)
+    expected[2:5, 6:10, 4:8], expected[5:8, 6:10, 9:11] = 7, 8
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(ras_from_ijk, nodes.volume_ras_from_ijk(ct_node), atol=1e-9)
+
+
 def a_sample(view):
     rows, columns = view.intrinsics.shape_px
     values = np.random.default_rng(1).random((rows, columns)).astype(np.float32)

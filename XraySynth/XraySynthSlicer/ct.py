@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any
 
 from XraySynthLib.anatomy import Bone, HipPose
 from XraySynthLib.anatomy.label_maps import tissue_table
 from XraySynthLib.anatomy.parts import LABEL_IDS
 from XraySynthLib.anatomy.subject import Subject, sample_subject
-from XraySynthLib.anatomy.tissues import Label
+from XraySynthLib.anatomy.tissues import SEGMENTS
 from XraySynthLib.data import LandmarkSet, Volume
 from XraySynthLib.data.formats import read_landmarks, read_volume, write_labels
 from XraySynthSlicer.jobs import Job, empty_folder
@@ -31,27 +30,6 @@ from XraySynthSlicer.nodes import (
 N_SHAPE_MODES = 4
 PREVIEW = "XraySynth.preview"
 """Attribute of the preview's models: the bone's name."""
-COLOURS = MappingProxyType(
-    {
-        Label.LEFT_HEMIPELVIS: (0.91, 0.78, 0.58),
-        Label.RIGHT_HEMIPELVIS: (0.95, 0.84, 0.57),
-        Label.VERTEBRAE: (0.85, 0.76, 0.62),
-        Label.SACRUM: (0.80, 0.70, 0.50),
-        Label.LEFT_FEMUR: (0.87, 0.79, 0.68),
-        Label.RIGHT_FEMUR: (0.93, 0.86, 0.74),
-        Label.COCCYX: (0.78, 0.66, 0.50),
-        Label.FAT: (0.95, 0.90, 0.55),
-        Label.MUSCLE: (0.75, 0.37, 0.32),
-        Label.SKIN: (0.89, 0.68, 0.55),
-        Label.OTHER_SOFT: (0.82, 0.55, 0.48),
-        Label.BOWEL: (0.80, 0.60, 0.45),
-        Label.GAS: (0.35, 0.55, 0.75),
-        Label.BLADDER: (0.87, 0.76, 0.20),
-        Label.VESSEL: (0.80, 0.20, 0.20),
-        Label.IMPLANT: (0.60, 0.65, 0.70),
-        Label.TABLE: (0.40, 0.40, 0.42),
-    }
-)
 
 
 class CtLogic:
@@ -82,11 +60,11 @@ class CtLogic:
         for bone in Bone:
             model = models.get(bone.name)
             if model is None:
-                model = new_node(self.scene, "vtkMRMLModelNode", f"Preview {_title(bone.name)}")
+                model = new_node(self.scene, "vtkMRMLModelNode", f"Preview {SEGMENTS[bone][0]}")
                 model.SetAttribute(PREVIEW, bone.name)
                 model.SetSaveWithScene(False)
                 display = model.GetDisplayNode()
-                display.SetColor(*COLOURS[Label(bone)])
+                display.SetColor(*SEGMENTS[bone][1])
                 display.SetVisibility2D(True)
             surface_to_node(*subject.bones.surface(bone), model)
             model.GetDisplayNode().SetVisibility(True)
@@ -119,10 +97,8 @@ class CtLogic:
             "preset": parameters.preset.value,
         }
         if parameters.labels is not None:
-            names = [{k: name for k, (name, _) in tissue_table(m).items()} for m in LABEL_IDS]
-            labels, ras_from_ijk = labels_from_node(parameters.labels, names)
             options["labels"] = folder / "labels.nrrd"
-            write_labels(labels, ras_from_ijk, folder / "labels.nrrd")
+            write_segmentation(parameters.labels, folder / "labels.nrrd")
         elif knobs := knobs_of(parameters):
             options["parameters"] = folder / "knobs.json"
             hips = {
@@ -174,8 +150,7 @@ def add_person(scene: Any, title: str, volume: Volume, landmarks: LandmarkSet) -
     nodes = [ct, points]
     if volume.labels is not None:
         segmentation = new_node(scene, "vtkMRMLSegmentationNode", f"{title} labels")
-        segments = {int(label): (_title(label.name), colour) for label, colour in COLOURS.items()}
-        labels_to_node(volume.labels, volume.ras_from_ijk, segments, segmentation)
+        labels_to_node(volume.labels, volume.ras_from_ijk, SEGMENTS, segmentation)
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
         nodes.append(segmentation)
     put_in_folder(scene, title, nodes)
@@ -191,6 +166,21 @@ def add_sample_subject(scene: Any, seed: int = 0) -> Any:
     return add_person(scene, "XraySynth subject", volume, subject.landmarks)
 
 
+def write_segmentation(node: Any, path: Path, volume: Any = None) -> None:
+    """Write a segmentation whose segments have a maker's names, with that maker's ids.
+
+    Args:
+        node: The segmentation node.
+        path: Where to.
+        volume: The volume node on whose voxels it is written; None for the segmentation's own.
+
+    Raises:
+        ValueError: If it holds nothing, or a name is not known.
+    """
+    names = [{k: name for k, (name, _) in tissue_table(maker).items()} for maker in LABEL_IDS]
+    write_labels(*labels_from_node(node, names, volume), path)
+
+
 def put_in_folder(scene: Any, title: str, nodes: list[Any]) -> None:
     """Put nodes into a new folder of the subject hierarchy."""
     import slicer
@@ -199,8 +189,3 @@ def put_in_folder(scene: Any, title: str, nodes: list[Any]) -> None:
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), title)
     for node in nodes:
         hierarchy.CreateItem(folder, node)  # where it has one, that is moved
-
-
-def _title(name: str) -> str:
-    """LEFT_FEMUR as people write it."""
-    return name.replace("_", " ").lower()

@@ -20,6 +20,7 @@ from XraySynthSlicer.nodes import (
     landmarks_from_node,
     new_node,
     sample_to_node,
+    samples_to_sequence,
     volume_from_node,
     volume_ras_from_ijk,
     write_volume_node,
@@ -168,23 +169,8 @@ class DrrLogic:
             parameters: The parameters.
             indices: What each is found by, as an angle.
         """
-        images = new_node(self.scene, "vtkMRMLSequenceNode", "X-ray sequence")
-        points = new_node(self.scene, "vtkMRMLSequenceNode", "X-ray landmarks sequence")
-        image = new_node(self.scene, "vtkMRMLScalarVolumeNode", "X-ray of sequence")
-        marks = new_node(self.scene, "vtkMRMLMarkupsFiducialNode", "X-ray landmarks of sequence")
-        for sequence in (images, points):
-            sequence.SetIndexName("primary")
-            sequence.SetIndexUnit("deg")
-        for index, folder in zip(indices, self._results, strict=True):
-            sample_to_node(read_sample(folder), image, marks)
-            images.SetDataNodeAtValue(image, index)
-            points.SetDataNodeAtValue(marks, index)
-        browser = new_node(self.scene, "vtkMRMLSequenceBrowserNode", "X-ray browser")
-        for sequence, proxy in ((images, image), (points, marks)):
-            browser.AddSynchronizedSequenceNodeID(sequence.GetID())
-            browser.AddProxyNode(proxy, sequence, False)
-        browser.SetSelectedItemNumber(len(indices) - 1)
-        return browser
+        samples = dict(zip(indices, map(read_sample, self._results), strict=True))
+        return samples_to_sequence(samples, self.scene, "X-ray", ("primary", "deg"))
 
     def refresh_screen(self, parameters: Any) -> None:
         """Put the X-ray on the C-arm's detector, where it is the C-arm's view."""

@@ -214,6 +214,39 @@ def sample_to_node(sample: Sample, node: Any, points_node: Any = None) -> None:
         node.SetNodeReferenceID(LANDMARKS, points_node.GetID())
 
 
+def samples_to_sequence(
+    samples: Mapping[str, Sample], scene: Any, name: str, index: tuple[str, str]
+) -> Any:
+    """Add images as a sequence to browse, their landmarks with them.
+
+    Args:
+        samples: What an image is found by, as an angle -> the image.
+        scene: The scene.
+        name: What the nodes are called.
+        index: Name and unit of what images are found by.
+
+    Returns:
+        The browser; it shows the last image.
+    """
+    images = new_node(scene, "vtkMRMLSequenceNode", f"{name} sequence")
+    points = new_node(scene, "vtkMRMLSequenceNode", f"{name} landmarks sequence")
+    image = new_node(scene, "vtkMRMLScalarVolumeNode", f"{name} of sequence")
+    marks = new_node(scene, "vtkMRMLMarkupsFiducialNode", f"{name} landmarks of sequence")
+    for sequence in (images, points):
+        sequence.SetIndexName(index[0])
+        sequence.SetIndexUnit(index[1])
+    for value, sample in samples.items():
+        sample_to_node(sample, image, marks)
+        images.SetDataNodeAtValue(image, value)
+        points.SetDataNodeAtValue(marks, value)
+    browser = new_node(scene, "vtkMRMLSequenceBrowserNode", f"{name} browser")
+    for sequence, proxy in ((images, image), (points, marks)):
+        browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+        browser.AddProxyNode(proxy, sequence, False)
+    browser.SetSelectedItemNumber(len(samples) - 1)
+    return browser
+
+
 def xray_from_node(node: Any) -> Xray:
     """The image of a node that `sample_to_node` wrote, seen as the node now stands.
 
@@ -279,12 +312,15 @@ def record_of(node: Any) -> dict[str, Any]:
     return dict(json.loads(node.GetAttribute(RECORD)))
 
 
-def labels_from_node(node: Any, tables: Iterable[Mapping[int, str]]) -> tuple[NDArray, NDArray]:
+def labels_from_node(
+    node: Any, tables: Iterable[Mapping[int, str]], volume: Any = None
+) -> tuple[NDArray, NDArray]:
     """A segmentation whose segments have a maker's names, as a label map.
 
     Args:
         node: vtkMRMLSegmentationNode.
         tables: Of each maker: label id -> name.
+        volume: The volume node on whose voxels the label map is; None for the segmentation's own.
 
     Returns:
         (K, J, I) integers, and the (4, 4) ras_from_ijk, mm.
@@ -303,8 +339,16 @@ def labels_from_node(node: Any, tables: Iterable[Mapping[int, str]]) -> tuple[ND
     merged, wanted = slicer.vtkOrientedImageData(), vtk.vtkStringArray()
     for segment in ids:
         wanted.InsertNextValue(segment)
-    union = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
-    if not node.GenerateMergedLabelmapForAllSegments(merged, union, None, wanted):
+    extent, grid = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS, None
+    if volume is not None:
+        extent, grid = (
+            slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY,
+            slicer.vtkOrientedImageData(),
+        )
+        grid.SetDimensions(volume.GetImageData().GetDimensions())
+        local_from_ras = np.linalg.inv(ras_from_local(node))
+        grid.SetImageToWorldMatrix(vtk_matrix_of(local_from_ras @ volume_ras_from_ijk(volume)))
+    if not node.GenerateMergedLabelmapForAllSegments(merged, extent, grid, wanted):
         raise ValueError(f"The segmentation {node.GetName()} cannot be made a label map.")
     numbers = np.array([0] + [label_of_names[name] for name in names])  # merged: 1, 2, ... in order
     values = vtk_to_numpy(merged.GetPointData().GetScalars())

@@ -14,6 +14,7 @@ voxels it fills by 0.6 saturate; `render_ct` cuts at what scanners store.
 """
 
 from enum import IntEnum
+from types import MappingProxyType
 
 
 class Label(IntEnum):
@@ -38,6 +39,33 @@ class Label(IntEnum):
     IMPLANT = 20
     TABLE = 21
 
+
+COLOURS = MappingProxyType(
+    {
+        Label.LEFT_HEMIPELVIS: (0.91, 0.78, 0.58),
+        Label.RIGHT_HEMIPELVIS: (0.95, 0.84, 0.57),
+        Label.VERTEBRAE: (0.85, 0.76, 0.62),
+        Label.SACRUM: (0.80, 0.70, 0.50),
+        Label.LEFT_FEMUR: (0.87, 0.79, 0.68),
+        Label.RIGHT_FEMUR: (0.93, 0.86, 0.74),
+        Label.COCCYX: (0.78, 0.66, 0.50),
+        Label.FAT: (0.95, 0.90, 0.55),
+        Label.MUSCLE: (0.75, 0.37, 0.32),
+        Label.SKIN: (0.89, 0.68, 0.55),
+        Label.OTHER_SOFT: (0.82, 0.55, 0.48),
+        Label.BOWEL: (0.80, 0.60, 0.45),
+        Label.GAS: (0.35, 0.55, 0.75),
+        Label.BLADDER: (0.87, 0.76, 0.20),
+        Label.VESSEL: (0.80, 0.20, 0.20),
+        Label.IMPLANT: (0.60, 0.65, 0.70),
+        Label.TABLE: (0.40, 0.40, 0.42),
+    }
+)
+"""Red, green and blue, 0..1, as viewers show the labels."""
+SEGMENTS = MappingProxyType(
+    {int(label): (label.name.replace("_", " ").lower(), rgb) for label, rgb in COLOURS.items()}
+)
+"""Label -> name and colour, as viewers show it."""
 
 HU = {
     "air": -1000.0,

@@ -51,7 +51,7 @@ INTRINSICS = Intrinsics(
 )
 """A ceiling-mounted angiography C-arm with a 40 cm detector: a chest needs its field."""
 SOURCE_TO_ISOCENTER_MM = 785.0
-
+SCENE_NAME = "scene.mrb"
 
 N_IMAGES = 2 * len(VIEWS) + N_SUBJECTS * len(SUBJECT_VIEWS)
 
@@ -61,7 +61,8 @@ class DemoConfig(VerbConfig):
     """Project a real chest CT at six poses, plain and with full physics, and two subjects.
 
     Attributes:
-        output: Folder to write to: contact-sheet.png, report.html, a folder for every image.
+        output: Folder to write to: contact-sheet.png, report.html, scene.mrb, a folder for every
+            image.
     """
 
     output: Path
@@ -120,7 +121,8 @@ def run(config: DemoConfig) -> Path:
         paragraph(
             "Every folder holds sample.json (view, landmarks, provenance), xray.tiff (line "
             "integral, float32), xray.png and carm.h5, the C-arm's transform for 3D Slicer. "
-            "Synthetic images, not for clinical use."
+            f"{SCENE_NAME} opens in 3D Slicer: CT, labels and landmarks of the first subject, the "
+            "C-arms and X-rays, in place. Synthetic images, not for clinical use."
         ),
     ]
     write_page("XraySynth demo", parts, report)
@@ -193,11 +195,15 @@ def _subject_images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, .
     """Sample, render and project the subjects."""
     from XraySynthLib.anatomy.render import render_ct
     from XraySynthLib.anatomy.subject import sample_subject
+    from XraySynthLib.anatomy.tissues import SEGMENTS
+    from XraySynthLib.data.formats import read_sample
+    from XraySynthLib.data.sets.scene import write_patient_scene
 
     index = 2 * len(VIEWS)
     for number in range(N_SUBJECTS):
         subject = sample_subject((config.seed, number))
-        materials = materials_from_hu(render_ct(subject, *SUBJECT_GRID))
+        volume = render_ct(subject, *SUBJECT_GRID)
+        materials = materials_from_hu(volume)
         center = subject.grid().center_ras_mm
         for name in SUBJECT_VIEWS:
             pose = _pose(center, *view_preset(name))
@@ -205,6 +211,17 @@ def _subject_images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, .
             key = f"{person}-{name}"
             yield _image(config, index, key, person, pose, FULL, materials, subject.landmarks)
             index += 1
+        if number == 0:
+            keys = [f"{person}-{name}" for name in SUBJECT_VIEWS]
+            samples = [read_sample(config.output / key) for key in keys]
+            write_patient_scene(
+                config.output / SCENE_NAME,
+                volume,
+                subject.landmarks,
+                SEGMENTS,
+                samples,
+                SOURCE_TO_ISOCENTER_MM,
+            )
 
 
 def _pose(center_ras_mm: NDArray, primary_deg: float, secondary_deg: float) -> CArmPose:

@@ -224,16 +224,21 @@ def new_scene():
     """A scene with the logics of the modules, as an application starts with one."""
     import slicer
 
+    if isinstance(getattr(slicer, "app", None), Application):
+        slicer.app.folder.cleanup()
     scene, logic = slicer.vtkMRMLScene(), slicer.vtkSlicerApplicationLogic()
     logic.SetMRMLScene(scene)
     logic.GetColorLogic().SetMRMLScene(scene)
     logic.GetColorLogic().AddDefaultColorNodes()
     modules = types.ModuleType("slicer.modules")
-    share = tempfile.mkdtemp(prefix="XraySynth-share-")
+    folder = tempfile.TemporaryDirectory(prefix="XraySynth-application-")
+    share, cache = (Path(folder.name) / name for name in ("share", "cache"))
+    share.mkdir()
+    cache.mkdir()
     for name, cls in LOGICS.items():
         module_logic = getattr(slicer, cls)()
         if hasattr(module_logic, "SetModuleShareDirectory"):
-            module_logic.SetModuleShareDirectory(share)
+            module_logic.SetModuleShareDirectory(str(share))
         module_logic.SetMRMLApplicationLogic(logic)
         module_logic.SetMRMLScene(scene)
         logic.SetModuleLogic(name.capitalize(), module_logic)
@@ -242,12 +247,12 @@ def new_scene():
     for one in (remote, files):
         one.SetMRMLApplicationLogic(logic)
         one.SetMRMLScene(scene)
-    remote.GetCacheManager().SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="XraySynth-cache-"))
+    remote.GetCacheManager().SetRemoteCacheDirectory(str(cache))
     files.SetAndObserveDataIOManager(remote.GetDataIOManager())
     remote.AddDataIOToScene()
     slicer.mrmlScene, slicer.modules = scene, modules
     slicer.app = Application(scene, logic)
-    slicer.app.keep = (remote, files)
+    slicer.app.keep, slicer.app.folder = (remote, files), folder
     return scene
 
 

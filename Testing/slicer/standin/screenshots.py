@@ -1,11 +1,13 @@
 """Pictures for the README: the stand-in's panels, beside scenes drawn by Slicer's own renderers.
 
-    python Testing/slicer/standin/screenshots.py [FOLDER] [DETECTOR]
+    python Testing/slicer/standin/screenshots.py [--folder FOLDER] [--only NAME ...]
+        [--detector FOLDER] [--sampler FOLDER]
 
-The folder is Resources/Screenshots by default; the picture of Landmark Detector needs the folder of
-a trained detector. Needs no display. A minute on two idle cores.
+The picture of Landmark Detector needs the folder of a trained one; without a trained sampler that
+of X-ray Sampler is of its panel alone. Needs no display. Some minutes on two idle cores.
 """
 
+import argparse
 import importlib
 import sys
 import time
@@ -55,7 +57,7 @@ def wait(widget):
 
 def panel_picture(parent, height_px):
     """The upper part of a panel."""
-    parent.resize(430, 900)
+    parent.resize(430, max(900, height_px))
     parent.show()
     settle()
     image = parent.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
@@ -213,15 +215,102 @@ def landmark_detector(folder, model):
     drr.cleanup()
 
 
+def training_set(folder):
+    """Landmarks of a sampled person, two of them still to be placed, and views about it."""
+    from XraySynthSlicer.ct import add_sample_subject
+    from XraySynthSlicer.nodes import landmarks_to_node, new_node, surface_to_node
+
+    from XraySynthLib.anatomy import Bone
+    from XraySynthLib.anatomy.subject import sample_subject
+    from XraySynthLib.data import LandmarkSet
+
+    subject = sample_subject((0, 0))
+    ct = add_sample_subject(slicer.mrmlScene)
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByName("XraySynth subject landmarks"))
+    labels = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+    labels.GetDisplayNode().SetVisibility(False)
+    for bone in Bone:
+        model = new_node(slicer.mrmlScene, "vtkMRMLModelNode", bone.name)
+        surface_to_node(*subject.bones.surface(bone), model)
+        model.GetDisplayNode().SetColor(*BONE_COLOUR)
+    parent, widget = open_panel("XraySynthDataset")
+    widget.ui.ctSelector.setCurrentNode(ct)
+    widget.ui.labelsSelector.setCurrentNode(labels)
+    widget.ui.newListButton.click()
+    node = widget.ui.pointsSelector.currentNode()
+    points = subject.landmarks.points_ras_mm.copy()
+    points[12:] = float("nan")
+    landmarks_to_node(LandmarkSet(subject.landmarks.names, points), node)
+    settle()
+    widget.ui.pointList.setCurrentRow(12)
+    widget.ui.placeButton.checked = True
+    widget.ui.sphereCheck.checked = True
+    widget.ui.posesCombo.setCurrentIndex(1)
+    widget.ui.outputPath.currentPath = "set"
+    settle()
+    large_glyphs(node, labels=True)
+    scene = scene_picture((700, 1130), (-900, 1350, 430), (0, 0, -10), 33)
+    save_beside(panel_picture(parent, 1130), scene, folder / "training-set.png")
+    widget.cleanup()
+    slicer.mrmlScene.Clear(False)
+
+
+def xray_sampler(folder, model):
+    """An X-ray of nobody with its landmarks, from a C-arm's view; without a model the panel."""
+    from XraySynthSlicer import carm
+    from XraySynthSlicer.nodes import view_from_node
+
+    from XraySynthLib.data.formats.mrml import LANDMARKS
+
+    parent, widget = open_panel("XraySynthSampler")
+    if not model:
+        widget.ui.modelPath.currentPath = "run/model"
+        panel_picture(parent, 640).quantize(64).save(folder / "xray-sampler.png", optimize=True)
+        widget.cleanup()
+        return
+    widget.ui.modelPath.currentPath = model
+    widget.ui.carmSelector.setCurrentNode(carm.new_carm(slicer.mrmlScene, [0.0, 0.0, 0.0]))
+    widget.ui.applyButton.click()
+    wait(widget)
+    image = widget.logic.sampler.image_of(widget.ui.resultSelector.currentNode())
+    large_glyphs(image.GetNodeReference(LANDMARKS), (1.0, 0.8, 0.1), labels=True)
+    widget.ui.modelPath.currentPath = "run/model"
+    settle()
+    view = view_from_node(image)
+    (middle,) = view.detector_points_ras_mm(view.intrinsics.principal_point_px[None])
+    viewer = middle + 0.9 * (middle - view.source_ras_mm)
+    scene = scene_picture((620, 700), viewer, middle, 26)
+    save_beside(panel_picture(parent, 700), scene, folder / "xray-sampler.png")
+    widget.cleanup()
+    slicer.mrmlScene.Clear(False)
+
+
 def main():
-    """Make all pictures."""
+    """Make the pictures that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
     default = REPOSITORY / "Resources" / "Screenshots"
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    pictures = {
+        "ct-generator": ct_generator,
+        "drr-scene": drr_scene,
+        "training-set": training_set,
+        "landmark-detector": landmark_detector,
+        "xray-sampler": xray_sampler,
+    }
+    parser.add_argument("--folder", type=Path, default=default)
+    parser.add_argument("--only", nargs="+", choices=pictures, default=list(pictures))
+    parser.add_argument("--detector", default="")
+    parser.add_argument("--sampler", default="")
+    arguments = parser.parse_args()
+    folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    ct_generator(folder)
-    drr_scene(folder)
-    if len(sys.argv) > 2:
-        landmark_detector(folder, sys.argv[2])
+    for name in arguments.only:
+        if name == "landmark-detector":
+            if arguments.detector:
+                landmark_detector(folder, arguments.detector)
+        elif name == "xray-sampler":
+            xray_sampler(folder, arguments.sampler)
+        else:
+            pictures[name](folder)
 
 
 if __name__ == "__main__":

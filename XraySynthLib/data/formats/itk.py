@@ -1,5 +1,6 @@
 """SimpleITK with manners: what is wrong is known before reading, and nothing goes to stderr."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +83,16 @@ def read_itk_grid(path: Path) -> tuple[tuple[int, ...], NDArray]:
     return tuple(reader.GetSize()[::-1]), ras_from_ijk
 
 
-def write_itk(values: NDArray, ras_from_ijk: NDArray, path: Path) -> None:
+def write_itk(
+    values: NDArray, ras_from_ijk: NDArray, path: Path, header: Mapping[str, str] | None = None
+) -> None:
     """Write (K, J, I) values with their place, compressed, whole or not at all.
+
+    Args:
+        values: The values.
+        ras_from_ijk: (4, 4) their place, mm.
+        path: The file.
+        header: Further fields of an NRRD's header.
 
     Raises:
         ValueError: If the suffix is none that is written here.
@@ -97,6 +106,8 @@ def write_itk(values: NDArray, ras_from_ijk: NDArray, path: Path) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps_from_ijk[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps_from_ijk[:3, 3].tolist())
+    for key, value in (header or {}).items():
+        image.SetMetaData(key, value)
     write_sitk(image, path)
 
 

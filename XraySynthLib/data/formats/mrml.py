@@ -41,6 +41,7 @@ def add_nodes(
     record: Mapping[str, Any],
     window: tuple[float, float],
     split: str,
+    source_to_isocenter_mm: float | None = None,
 ) -> None:
     """Add the nodes of an image, whose files are `Data/STEM.nrrd` and `Data/STEM.mrk.json`.
 
@@ -51,6 +52,8 @@ def add_nodes(
         record: `sample_to_record` of its sample.
         window: Width and level of the grey shown.
         split: The sample's.
+        source_to_isocenter_mm: Where on the beam the C-arm has its isocentre; by default where
+            `CArmPose` has it.
     """
     key, view = record["key"], View.from_dict(record["xray"]["view"])
 
@@ -84,9 +87,9 @@ def add_nodes(
     shown = str(number == 1).lower()
     add("MarkupsFiducialDisplay", "MarkupsFiducialDisplay", visibility=shown)
     add("MarkupsJsonStorage", "MarkupsJsonStorage", fileName=f"Data/{file_stem}.mrk.json")
-    pose = CArmPose()
-    if view.intrinsics.source_to_detector_mm > pose.source_to_isocenter_mm:
-        ras_from_carm = _ras_from_carm(view, pose.source_to_isocenter_mm)
+    isocenter_mm = source_to_isocenter_mm or CArmPose().source_to_isocenter_mm
+    if view.intrinsics.source_to_detector_mm > isocenter_mm:
+        ras_from_carm = _ras_from_carm(view, isocenter_mm)
         add(
             "LinearTransform",
             "LinearTransform",
@@ -95,6 +98,68 @@ def add_nodes(
         )
     if number == 1:
         _show(scene, view)
+
+
+def add_patient_nodes(scene: ElementTree.Element, number: int, name: str, stem: str) -> None:
+    """Add the nodes of a CT, its segmentation and its landmarks.
+
+    Their files are `Data/STEM-ct.nrrd`, `Data/STEM-labels.seg.nrrd` and
+    `Data/STEM-landmarks.mrk.json`.
+
+    Args:
+        scene: The root of the scene.
+        number: None of an image's.
+        name: The patient's.
+        stem: STEM.
+    """
+    nodes = (
+        ("Volume", "ScalarVolume", "VolumeArchetype", "CT", "ct.nrrd"),
+        ("Segmentation", "Segmentation", "Segmentation", "labels", "labels.seg.nrrd"),
+        ("MarkupsFiducial", "MarkupsFiducial", "MarkupsJson", "landmarks", "landmarks.mrk.json"),
+    )
+    for tag, kind, storage, what, file in nodes:
+        display_id = f"vtkMRML{kind}DisplayNode{number}"
+        storage_id = f"vtkMRML{storage}StorageNode{number}"
+        references = f"display:{display_id};storage:{storage_id};"
+        named = {"name": f"{name} {what}"}
+        ElementTree.SubElement(
+            scene, tag, {"id": f"vtkMRML{kind}Node{number}", **named, "references": references}
+        )
+        display = {"id": display_id, **named}
+        if what == "CT":
+            display |= {"colorNodeID": "vtkMRMLColorTableNodeGrey", "autoWindowLevel": "0"}
+            display |= {"window": "1000", "level": "200"}
+        ElementTree.SubElement(scene, f"{kind if tag == 'Volume' else tag}Display", display)
+        ElementTree.SubElement(
+            scene, f"{storage}Storage", {"id": storage_id, "fileName": f"Data/{stem}-{file}"}
+        )
+
+
+def segments_header(
+    segments: Mapping[int, tuple[str, tuple[float, float, float]]], shape: tuple[int, ...]
+) -> dict[str, str]:
+    """What the header of a .seg.nrrd says.
+
+    Args:
+        segments: Label -> name and colour, 0..1.
+        shape: (K, J, I) of the label map.
+    """
+    extent = " ".join(f"0 {count - 1}" for count in shape[::-1])
+    header = {
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    for index, (label, (name, colour)) in enumerate(segments.items()):
+        values = {
+            "ID": name,
+            "Name": name,
+            "Color": " ".join(f"{part:g}" for part in colour),
+            "LabelValue": str(label),
+            "Layer": "0",
+            "Extent": extent,
+        }
+        header |= {f"Segment{index}_{key}": value for key, value in values.items()}
+    return header
 
 
 def find_nodes(scene: ElementTree.Element) -> list[ImageNodes]:

@@ -18,7 +18,7 @@ import errno
 import json
 import posixpath
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,14 @@ from numpy.typing import NDArray
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.formats.itk import read_itk, write_itk
 from XraySynthLib.data.formats.markups_json import markups_points, markups_text
-from XraySynthLib.data.formats.mrml import ImageNodes, add_nodes, find_nodes, ras_from_ijk
+from XraySynthLib.data.formats.mrml import (
+    ImageNodes,
+    add_nodes,
+    add_patient_nodes,
+    find_nodes,
+    ras_from_ijk,
+    segments_header,
+)
 from XraySynthLib.data.formats.problems import check_file, meaning, reading, unreadable
 from XraySynthLib.data.formats.sample_files import (
     image_landmarks_from_dicts,
@@ -45,6 +52,7 @@ from XraySynthLib.data.sets.description import SetDescription
 from XraySynthLib.data.sets.parts import Part
 from XraySynthLib.data.sets.samples import LazySamples
 from XraySynthLib.data.sets.splits import SPLITS
+from XraySynthLib.data.volume import Volume
 from XraySynthLib.data.xray import Quantity, Xray
 from XraySynthLib.errors import UsageError
 from XraySynthLib.geometry import View
@@ -76,17 +84,8 @@ def write_part(folder: Path, part: Part, samples: Iterable[Sample]) -> list[str]
     name = _fragment(part)
     with atomic_path(folder / name) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for item, sample in zip(part.items, samples, strict=True):
-            stem, view = f"{item:06d}", _view_of(sample.xray, sample.key)
-            low, high = np.percentile(sample.xray.values, PERCENT_SHOWN).tolist()
-            window = max(high - low, 1e-6), (high + low) / 2
-            node = {**sample_to_record(sample), "masks": None}, window
-            _add(archive, f"{stem}.json", json.dumps(node, allow_nan=False).encode())
-            nrrd = _nrrd(sample.xray.values, ras_from_ijk(view), temporary)
-            _add(archive, f"{stem}.nrrd", nrrd)
-            points_ras_mm = view.detector_points_ras_mm(sample.landmarks.points_px)
-            points_lps_mm = transform_points(LPS_FROM_RAS, points_ras_mm)
-            text = markups_text(sample.landmarks.names, points_lps_mm, sample.key)
-            _add(archive, f"{stem}.mrk.json", text.encode())
+            for file, data in _node_files(f"{item:06d}", sample, temporary):
+                _add(archive, file, data)
     return [name]
 
 
@@ -106,10 +105,57 @@ def assemble(folder: Path, description: SetDescription) -> list[str]:
                 n_images += 1
                 record, window = json.loads(data)
                 add_nodes(scene, n_images, name.removesuffix(".json"), record, window, part.split)
-        ElementTree.indent(scene, " ")
-        text = ElementTree.tostring(scene, "utf-8", xml_declaration=True)
-        _add(archive, "scene/scene.mrml", text)
+        _add(archive, "scene/scene.mrml", _mrml(scene))
     return [SCENE_NAME]
+
+
+def write_patient_scene(
+    path: Path,
+    volume: Volume,
+    landmarks: LandmarkSet,
+    segments: Mapping[int, tuple[str, tuple[float, float, float]]],
+    samples: Sequence[Sample],
+    source_to_isocenter_mm: float,
+) -> None:
+    """Write a scene of a patient and X-rays: CT, segmentation, landmarks, C-arms and images.
+
+    Args:
+        path: The .mrb file.
+        volume: The CT with its labels.
+        landmarks: In the patient, RAS.
+        segments: Label -> name and colour, 0..1; other labels are left out.
+        samples: X-rays of the patient; the first one is shown.
+        source_to_isocenter_mm: Of the C-arm that took them.
+
+    Raises:
+        ValueError: If an image has no View.
+    """
+    assert volume.labels is not None
+    scene = ElementTree.Element("MRML")
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for number, sample in enumerate(samples, 1):
+            stem = f"{number:06d}"
+            for file, data in _node_files(stem, sample, temporary):
+                if file != f"{stem}.json":
+                    _add(archive, f"scene/Data/{file}", data)
+                    continue
+                record, window = json.loads(data)
+                add_nodes(scene, number, stem, record, window, SPLITS[0], source_to_isocenter_mm)
+        name = samples[0].provenance.subject
+        add_patient_nodes(scene, len(samples) + 1, name, "patient")
+        shown = {label: one for label, one in segments.items() if (volume.labels == label).any()}
+        labels = np.where(np.isin(volume.labels, list(shown)), volume.labels, 0).astype(np.uint8)
+        points_lps_mm = transform_points(LPS_FROM_RAS, landmarks.points_ras_mm)
+        header = segments_header(shown, labels.shape)
+        text = markups_text(landmarks.names, points_lps_mm, f"{name} landmarks")
+        hu = np.round(volume.values_hu).astype(np.int16)
+        for file, data in (
+            ("ct.nrrd", _nrrd(hu, volume.ras_from_ijk, temporary)),
+            ("labels.seg.nrrd", _nrrd(labels, volume.ras_from_ijk, temporary, header)),
+            ("landmarks.mrk.json", text.encode()),
+        ):
+            _add(archive, f"scene/Data/patient-{file}", data)
+        _add(archive, "scene/scene.mrml", _mrml(scene))
 
 
 def read(path: Path, split: str | None = None) -> Sequence[Sample]:
@@ -153,12 +199,33 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(info, data)
 
 
-def _nrrd(values: NDArray, matrix: NDArray, archive: Path) -> bytes:
-    """An image as NRRD, by way of a file on the archive's disk, of which errors speak."""
+def _node_files(stem: str, sample: Sample, archive: Path) -> Iterator[tuple[str, bytes]]:
+    """The files of an image's nodes, by name: its record and window first."""
+    view = _view_of(sample.xray, sample.key)
+    low, high = np.percentile(sample.xray.values, PERCENT_SHOWN).tolist()
+    window = max(high - low, 1e-6), (high + low) / 2
+    node = {**sample_to_record(sample), "masks": None}, window
+    yield f"{stem}.json", json.dumps(node, allow_nan=False).encode()
+    yield f"{stem}.nrrd", _nrrd(sample.xray.values[None], ras_from_ijk(view), archive)
+    points_ras_mm = view.detector_points_ras_mm(sample.landmarks.points_px)
+    points_lps_mm = transform_points(LPS_FROM_RAS, points_ras_mm)
+    text = markups_text(sample.landmarks.names, points_lps_mm, sample.key)
+    yield f"{stem}.mrk.json", text.encode()
+
+
+def _mrml(scene: ElementTree.Element) -> bytes:
+    ElementTree.indent(scene, " ")
+    return ElementTree.tostring(scene, "utf-8", xml_declaration=True)
+
+
+def _nrrd(
+    values: NDArray, matrix: NDArray, archive: Path, header: Mapping[str, str] | None = None
+) -> bytes:
+    """A volume (K, J, I) as NRRD, by way of a file on the archive's disk, of which errors speak."""
     try:
         with TemporaryDirectory(dir=archive.parent, prefix=".tmp-") as folder:
-            path = Path(folder) / "xray.nrrd"
-            write_itk(np.array(values)[None], matrix, path)
+            path = Path(folder) / "volume.nrrd"
+            write_itk(np.array(values), matrix, path, header)
             return path.read_bytes()
     except OSError as error:
         reason = error.strerror or "it cannot be written, perhaps because the disk is full"
