@@ -170,6 +170,47 @@ def test_every_frame_of_a_volume(panel, scene, detector, tmp_path):
     check()
 
 
+def test_a_fluoroscopy_run_from_dicom(panel, scene, detector, tmp_path):
+    """A multi-frame XA file, as the application's own reader of scalar volumes loads it."""
+    frames = np.stack([noise(seed) for seed in range(3)])
+    stored = np.round(frames * 4095).astype(np.uint16)
+    write_fluoroscopy(stored, tmp_path / "run.dcm")
+    node = new_node(scene, "vtkMRMLScalarVolumeNode", "Run")
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(tmp_path / "run.dcm"))
+    assert storage.ReadData(node)
+    points = detect(panel, node, detector)
+    assert panel.ui.frameSlider.maximum == 2
+    shades = [(one - stored.min()) / np.ptp(stored) for one in stored]
+    for frame in (1, 2, 0):
+        panel.ui.frameSlider.setValue(frame)
+        panel.settle()
+        expected = detector[1].detect(Xray(shades[frame].astype(np.float32), Quantity.DISPLAY))
+        assert_found(points, expected, volume_ras_from_ijk(node), frame)
+
+
+def write_fluoroscopy(pixels, path):
+    """Write (frames, rows, columns) of uint16 as a plain XA file."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, XRayAngiographicImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = XRayAngiographicImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+    dataset.Modality, dataset.PatientName, dataset.PatientID = "XA", "Test", "1"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = pixels.shape
+    dataset.ImagerPixelSpacing = [0.4, 0.4]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation, dataset.PixelData = 0, pixels.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+
+
 def test_every_item_of_a_sequence_and_corrections_stay(panel, scene, detector):
     images = new_node(scene, "vtkMRMLSequenceNode", "Run")
     node, _, _ = a_drr(scene)
