@@ -195,7 +195,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _showResults(self, job):
         self._parameters.result = self.logic.sampler.show_results()
         made = _("{count} X-rays of nobody.").format(count=self._parameters.count)
-        self.panel.say(f"{made} {job.message}".strip())
+        self.panel.say(" ".join([made, *job.messages]))
 
     def _follow(self, browser):
         """Follow this browser and none else."""

@@ -57,7 +57,7 @@ class Job:
     Attributes:
         state: How it stands.
         progress: How far it has got.
-        message: What a command said last to be read by people.
+        messages: What the commands said to be read by people, in order.
         error: Why it failed, one sentence.
     """
 
@@ -68,7 +68,7 @@ class Job:
         self._finished = 0
         self.state = State.RUNNING
         self.progress = Progress()
-        self.message = ""
+        self.messages: list[str] = []
         self.error = ""
         self._start()
 
@@ -137,7 +137,8 @@ class Job:
                 self._hear(values)
 
     def _hear(self, values: dict) -> None:
-        self.message = str(values.get("message", self.message))
+        if "message" in values:
+            self.messages.append(str(values["message"]))
         if "stage" in values:
             part = values["done"] / max(values["total"], 1)
             fraction = (self._finished + min(part, 1.0)) / len(self._commands)
