@@ -12,7 +12,13 @@ from XraySynthLib.detection import examples as examples_module
 from XraySynthLib.detection.calibration import Calibration, fit_calibration
 from XraySynthLib.detection.examples import NO_CHANGES, Examples, Shares, mirrored, zoomed
 from XraySynthLib.detection.heatmaps import cells_from_px, decode, px_from_cells
-from XraySynthLib.detection.learning import learn, new_state, validate, validation_set
+from XraySynthLib.detection.learning import (
+    learn,
+    new_state,
+    renew_norms,
+    validate,
+    validation_set,
+)
 from XraySynthLib.detection.network import ARCHITECTURES, HeatmapNetwork, NetworkConfig
 from XraySynthLib.detection.store import store_images
 from XraySynthLib.training.schedule import Schedule
@@ -47,6 +53,24 @@ def test_names_are_found_in_any_order_and_missed(samples):
         store_images(samples, ("FH-l",), 64)
     with pytest.raises(ValueError, match="no images"):
         store_images([], None, 64)
+
+
+def test_norms_are_measured_anew(store):
+    torch.manual_seed(0)
+    network = HeatmapNetwork(NetworkConfig(2, channels=(8, 16, 16), stride=2))
+    norms = [one for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    norms[-1].running_var.fill_(torch.inf)
+    examples = Examples([store], [1], 64, None, NO_CHANGES, 0)
+    renew_norms(network, examples, 100, 16, 8)
+    assert not network.training
+    batches = [torch.stack([examples[100 + 8 * b + n]["image"] for n in range(8)]) for b in (0, 1)]
+    seen = []
+    norms[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    assert torch.allclose(norms[0].running_mean, torch.cat(seen).mean(dim=(0, 2, 3)), atol=1e-5)
+    assert all(one.running_var.isfinite().all() and one.momentum == 0.1 for one in norms)
 
 
 def test_a_tiny_network_overfits(store):

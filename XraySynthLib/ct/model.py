@@ -40,7 +40,7 @@ from XraySynthLib.training.model_folder import (
     read_model_document,
     write_model_config,
 )
-from XraySynthLib.training.tensor_files import save_tensors
+from XraySynthLib.training.tensor_files import halved, save_tensors
 
 PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
@@ -225,7 +225,7 @@ def save_generator(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     for part in PARTS:
-        weights = {name: tensor.half() for name, tensor in networks[part].state_dict().items()}
+        weights = {name: halved(tensor) for name, tensor in networks[part].state_dict().items()}
         with atomic_path(folder / f"{part}.safetensors") as temporary:
             save_tensors(weights, temporary)
     write_model_config(config, FORMAT, FORMAT_VERSION, folder)

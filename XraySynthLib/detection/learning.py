@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from XraySynthLib.data.pelvis import partners_of
 from XraySynthLib.detection.calibration import TOLERANCE, Calibration, fit_calibration
@@ -31,6 +32,8 @@ from XraySynthLib.training.loop import Step, TrainingState, new_training_state, 
 from XraySynthLib.training.schedule import Schedule
 
 Batch = dict[str, torch.Tensor]
+NORM_IMAGES = 1280
+"""How many images the norms of averaged weights are taken from."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,28 @@ def learn(
         accelerator.device,
     )
     yield from train(state, loader, loss_of, schedule, batch_images, accelerator)
+
+
+def renew_norms(
+    network: HeatmapNetwork, examples: Examples, first: int, n_images: int, batch_images: int
+) -> None:
+    """Measure anew what batch normalisation takes for mean and variance: averaged weights have
+    other ones than those that they are the average of (Izmailov et al. 2018, arXiv 1803.05407).
+
+    Args:
+        network: Changed; left ready to detect.
+        examples: What it learns from.
+        first: Number of the first example.
+        n_images: How many; what does not fill a batch is left out.
+        batch_images: Of a batch.
+    """
+    device = next(network.parameters()).device
+    numbers = range(first, first + n_images)
+    made = batches(examples.__getitem__, numbers, batch_images, 1, device)
+    update_bn(
+        (one["image"].contiguous(memory_format=torch.channels_last) for one in made), network
+    )
+    network.eval()
 
 
 def new_state(

@@ -36,7 +36,7 @@ from XraySynthLib.training.model_folder import (
     read_model_document,
     write_model_config,
 )
-from XraySynthLib.training.tensor_files import save_tensors
+from XraySynthLib.training.tensor_files import halved, save_tensors
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT, FORMAT_VERSION = "xraysynth-landmark-detector", 1
@@ -158,10 +158,7 @@ def save_detector(config: DetectorConfig, network: HeatmapNetwork, folder: Path)
     """Write a model folder; the configuration, which makes it whole, last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
-    weights = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in network.state_dict().items()
-    }
+    weights = {name: halved(tensor) for name, tensor in network.state_dict().items()}
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
         save_tensors(weights, temporary)
     write_model_config(config, FORMAT, FORMAT_VERSION, folder)

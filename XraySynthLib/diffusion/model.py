@@ -37,7 +37,7 @@ from XraySynthLib.training.model_folder import (
     read_model_document,
     write_model_config,
 )
-from XraySynthLib.training.tensor_files import save_tensors
+from XraySynthLib.training.tensor_files import halved, save_tensors
 
 FORMAT, FORMAT_VERSION = "xraysynth-xray-sampler", 1
 UNET_FOLDER, SCHEDULER_FOLDER, LANDMARKS_NAME = "unet", "scheduler", "landmarks.safetensors"
@@ -242,7 +242,7 @@ def save_sampler(
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     network.unet.save_config(folder / UNET_FOLDER)
     scheduler().save_pretrained(folder / SCHEDULER_FOLDER)
-    weights = {name: tensor.half() for name, tensor in network.unet.state_dict().items()}
+    weights = {name: halved(tensor) for name, tensor in network.unet.state_dict().items()}
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
         save_tensors(weights, temporary, {"format": "pt"})
     tensors = {

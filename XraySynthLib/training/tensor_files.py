@@ -25,3 +25,9 @@ def save_tensors(
             number = int(found[1])
             raise OSError(number, strerror(number), str(path)) from error
         raise
+
+
+def halved(tensor: torch.Tensor) -> torch.Tensor:
+    """Floating point in 16 bits a number, unless one is too large, as normalisation's may be."""
+    half = tensor.half()
+    return half if tensor.is_floating_point() and half.isfinite().all() else tensor

@@ -158,7 +158,13 @@ def run(config: TrainLandmarksConfig) -> Path:
     from accelerate.utils import set_seed
 
     from XraySynthLib.detection.examples import NO_CHANGES, Examples, Shares
-    from XraySynthLib.detection.learning import learn, new_state, validation_set
+    from XraySynthLib.detection.learning import (
+        NORM_IMAGES,
+        learn,
+        new_state,
+        renew_norms,
+        validation_set,
+    )
     from XraySynthLib.detection.model import load_detector
     from XraySynthLib.detection.network import NetworkConfig
     from XraySynthLib.training.precision import device_of, mixed_precision
@@ -207,6 +213,9 @@ def run(config: TrainLandmarksConfig) -> Path:
         people |= set(start.config.people)
 
     def look() -> dict[str, float | None]:
+        count = min(NORM_IMAGES, config.images)
+        batch = config.batch_images
+        renew_norms(state.average.model, examples, config.images, count, batch)
         return _look(config, folder, state, validation, watched.names, sorted(people))
 
     watch = Watch(folder, state, accelerator, config.check_images, look)
