@@ -186,9 +186,10 @@ class TestDetect:
         assert {p.name for p in found.iterdir()} == {
             f"{stem}{suffix}" for stem in stems for suffix in (".json", ".mrk.json", ".overlay.png")
         }
-        first, second = (read_prediction(found / f"{stem}.json") for stem in "ab")
+        first, second, third, fourth = (read_prediction(found / f"{stem}.json") for stem in "abcd")
         assert first.view is not None and first.shape_px == (40, 48) and first.image == "a.png"
-        assert np.abs(first.landmarks.points_px - second.landmarks.points_px).max() < 1.5
+        for other in (third, fourth):  # 8 bits move points that a network barely trained finds
+            assert np.abs(other.landmarks.points_px - second.landmarks.points_px).max() < 0.1
         frame = read_prediction(found / "e-0002.json")
         assert frame.frame == 2 and frame.view is None and frame.image == "e.tif"
         assert len(frame.model_sha256) == 64
