@@ -4,7 +4,7 @@
     python Testing/benchmark/detector_sheet.py SET FOUND [--count 8] [--output FILE.png]
 
 Images are taken at even steps through the set, whatever the errors. Amber rings are the truth, red
-crosses what was found; a line joins the two. Landmarks that were missed, or found more than a fiftieth
+crosses what was found; a line joins the two. Landmarks that were missed, or found over a fiftieth
 of the image away, are named.
 """
 

@@ -118,9 +118,7 @@ def renew_norms(
     device = next(network.parameters()).device
     numbers = range(first, first + n_images)
     made = batches(examples.__getitem__, numbers, batch_images, 1, device)
-    update_bn(
-        (one["image"].contiguous(memory_format=torch.channels_last) for one in made), network
-    )
+    update_bn((one["image"].contiguous(memory_format=torch.channels_last) for one in made), network)
     network.eval()
 
 
