@@ -8,16 +8,20 @@ import pytest
 import torch
 
 from XraySynthLib.ct.model import (
+    QUALITY,
+    Generator,
     load_generator,
     read_generator_config,
     save_generator,
 )
 from XraySynthLib.ct.networks import Autoencoder
-from XraySynthLib.ct.tissues import KINDS, scalars_of
+from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, scalars_of
+from XraySynthLib.ct.tissues import SCALARS as NUMBERS
 from XraySynthLib.errors import UnreadableFileError
 
 STEPS = {"latent_steps": 2, "refiner_steps": 2}
 SCALARS = scalars_of({"fat_mm": 30.0})
+KNOWN = scalars_of({name: middle for name, (middle, _) in NUMBERS.items()})
 
 
 @pytest.fixture
@@ -56,20 +60,42 @@ class TestGenerate:
         assert (one != generator.generate(kinds[::-1].copy(), SCALARS, 0, **STEPS)).mean() > 0.5
         assert (one != generator.generate(kinds, SCALARS + 1, 0, **STEPS)).any()
 
-    def test_guidance_of_one_asks_with_labels_alone(self, generator, kinds, monkeypatch):
+    def test_what_each_guidance_asks_beside(self, generator, kinds, monkeypatch):
         asked = []
         flow = generator.latents.forward
 
         def spy(state, times, kinds, scalars):
-            asked.append(bool((kinds == generator.latents.withheld).all()))
+            withheld = bool((kinds == generator.latents.withheld).all())
+            asked.append((withheld, int(scalars.isnan().sum())))
             return flow(state, times, kinds, scalars)
 
         monkeypatch.setattr(generator.latents, "forward", spy)
-        one = generator.generate(kinds, SCALARS, 0, **STEPS, guidance=1)
-        assert asked == [False, False]
-        other = generator.generate(kinds, SCALARS, 0, **STEPS, guidance=3)
-        assert asked == [False, False, False, True, False, True]
-        assert (one != other).any()
+
+        def made(scalars=KNOWN, **weights):
+            asked.clear()
+            return generator.generate(
+                kinds, scalars, 0, latent_steps=1, refiner_steps=0, **weights
+            ), list(asked)
+
+        plain, alone = made(guidance=1, quality_guidance=1)
+        labels, with_none = made(guidance=3, quality_guidance=1)
+        quality, without_quality = made(guidance=1, quality_guidance=3)
+        assert alone == [(False, 0)]
+        assert with_none == [(False, 0), (True, len(KNOWN))]
+        assert without_quality == [(False, 0), (False, 1)]
+        assert (plain != labels).any() and (plain != quality).any()
+        unknown = np.where(np.arange(len(KNOWN)) == QUALITY, np.nan, KNOWN)
+        assert made(unknown, guidance=1, quality_guidance=3)[1] == [(False, 1)]
+
+    def test_hu_are_mapped_by_tissue(self, generator, generator_config, networks, kinds):
+        plain = generator.generate(kinds, SCALARS, 0, **STEPS)
+        name = KIND_NAMES[int(kinds.max())]
+        config = replace(generator_config, hu_maps={name: ((0.0, 1.0), (500.0, 501.0))})
+        other = Generator(config, **networks).generate(kinds, SCALARS, 0, **STEPS)
+        here = kinds == kinds.max()
+        assert np.array_equal(other[~here], plain[~here])
+        here &= (plain > -1000) & (plain < 2500)  # elsewhere the scanner's range cuts
+        assert here.sum() > 100 and np.abs(other[here] - plain[here] - 500).max() <= 1
 
     def test_without_refining_it_is_what_the_decoder_makes(self, generator, kinds):
         smooth = generator.generate(kinds, SCALARS, 0, latent_steps=2, refiner_steps=0)

@@ -93,7 +93,7 @@ def trained(patched, in_process, people, tmp_path_factory):
     assert (outcome.code, outcome.err) == (0, "")
     lines = [json.loads(line) for line in outcome.out.splitlines()]
     stages = list(dict.fromkeys(line["stage"] for line in lines[:-1]))
-    assert stages == ["read", "autoencoder", "encode", "latents", "refiner"]
+    assert stages == ["read", "autoencoder", "encode", "latents", "refiner", "map HU"]
     assert lines[-1] == {"result": str(run / "model")}
     return run
 

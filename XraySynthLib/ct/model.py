@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import XraySynthLib
-from XraySynthLib.ct.intensity import to_hu
+from XraySynthLib.ct.intensity import UNIT_HU, to_hu
 from XraySynthLib.ct.networks import (
     LATENT_STRIDE,
     Autoencoder,
@@ -29,6 +29,7 @@ from XraySynthLib.ct.networks import (
     refiner_flow,
     to_blocks,
 )
+from XraySynthLib.ct.quantiles import QuantileMap, mapped
 from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
 from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
@@ -44,8 +45,9 @@ from XraySynthLib.training.tensor_files import halved, save_tensors
 
 PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
-LATENT_STEPS, REFINER_STEPS = 8, 8
-GUIDANCE = 1.5
+LATENT_STEPS, REFINER_STEPS = 12, 4
+GUIDANCE, QUALITY_GUIDANCE = 1.0, 1.6
+QUALITY = tuple(SCALARS).index("bone_quality")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class GeneratorConfig:
         spacing_mm: Least and greatest voxel size of its training.
         tissue_hu: Of each kind's name: the 5th, 50th and 95th percentile of its training, HU.
         least_agreement: 5th percentile of `quality.bone_agreement` of its training.
+        hu_maps: Of each kind's name: what the networks' HU become, see `quantiles`.
         people: Everybody behind the training CTs.
         training: How it was trained, for people to read.
         code_version: Version of XraySynth that made it.
@@ -78,6 +81,7 @@ class GeneratorConfig:
     spacing_mm: tuple[float, float]
     tissue_hu: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     least_agreement: float = 0.0
+    hu_maps: Mapping[str, QuantileMap] = field(default_factory=dict)
     people: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     code_version: str = XraySynthLib.__version__
@@ -127,6 +131,7 @@ class Generator:
         latent_steps: int = LATENT_STEPS,
         refiner_steps: int = REFINER_STEPS,
         guidance: float = GUIDANCE,
+        quality_guidance: float = QUALITY_GUIDANCE,
     ) -> NDArray:
         """Make a CT.
 
@@ -134,9 +139,11 @@ class Generator:
             kinds: (K, J, I) kinds of tissue, see `tissues.kinds_of`.
             scalars: (S,) see `tissues.scalars_of`.
             seed: Of the noise.
-            latent_steps: Evaluations of the flow of latents (two networks each with guidance).
+            latent_steps: Evaluations of the flow of latents (a network more for each guidance).
             refiner_steps: Evaluations of the flow at full resolution; 0 for none.
-            guidance: Weight of the labels (Ho & Salimans 2022, arXiv 2207.12598); 1 for none.
+            guidance: Weight of labels and numbers against knowing nothing (Ho & Salimans 2022,
+                arXiv 2207.12598); 1 for none.
+            quality_guidance: Weight of the bone quality, where it is known, against all but it.
 
         Returns:
             (K, J, I) float32, whole HU.
@@ -145,11 +152,13 @@ class Generator:
         condition = torch.from_numpy(padded[None]).to(self.device)
         numbers = torch.from_numpy(scalars[None].astype(np.float32)).to(self.device)
         random = torch.Generator().manual_seed(seed)
-        latents = self._latents(condition, numbers, random, latent_steps, guidance)
+        weights = guidance, quality_guidance
+        latents = self._latents(condition, numbers, random, latent_steps, weights)
         guess = in_slabs(self.autoencoder.decode, DECODER_HALO, condition, latents)
         if refiner_steps:
             guess = guess + self._residual(guess, condition, numbers, random, refiner_steps)
-        return to_hu(guess[0, 0].cpu().numpy()[inside])
+        values_hu = guess[0, 0].cpu().numpy()[inside] * UNIT_HU
+        return to_hu(mapped(values_hu, kinds, self.config.hu_maps) / UNIT_HU)
 
     def _latents(
         self,
@@ -157,7 +166,7 @@ class Generator:
         scalars: torch.Tensor,
         random: torch.Generator,
         n_steps: int,
-        guidance: float,
+        weights: tuple[float, float],
     ) -> torch.Tensor:
         """Latents as the decoder takes them, (1, L, K / 4, J / 4, I / 4)."""
         networks = self.config.networks
@@ -165,13 +174,20 @@ class Generator:
         noise = torch.randn((1, networks.latent_channels, *shape), generator=random)
         withheld = torch.full_like(kinds, networks.n_kinds)
         unknown = torch.full_like(scalars, float("nan"))
+        any_quality = scalars.clone()
+        any_quality[:, QUALITY] = float("nan")
+        guided = [(withheld, unknown, weights[0])]
+        if not scalars[:, QUALITY].isnan().any():
+            guided.append((kinds, any_quality, weights[1]))
 
         def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             told = self.latents(state, times, kinds, scalars)
-            if guidance == 1:
-                return told
-            untold = self.latents(state, times, withheld, unknown)
-            return untold + guidance * (told - untold)
+            result = told
+            for its_kinds, its_scalars, weight in guided:
+                if weight != 1:
+                    untold = self.latents(state, times, its_kinds, its_scalars)
+                    result = result + (weight - 1) * (told - untold)
+            return result
 
         standard = sampled(velocity, noise.to(self.device), n_steps)
         mean, deviation = (
@@ -244,6 +260,10 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
             document[name] = tuple(document[name])
         if (document["kinds"], document["scalars"]) != (KIND_NAMES, tuple(SCALARS)):
             raise ValueError("it is for tissues or numbers of another version of XraySynth")
+        document["hu_maps"] = {
+            name: tuple(tuple(side) for side in sides)
+            for name, sides in document.get("hu_maps", {}).items()
+        }
         document["tissue_hu"] = {k: tuple(v) for k, v in document["tissue_hu"].items()}
         return GeneratorConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

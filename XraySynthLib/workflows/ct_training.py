@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from XraySynthLib.ct.learning import (
     refiner_loss,
     residual_scale,
 )
-from XraySynthLib.ct.model import PARTS, GeneratorConfig, save_generator
+from XraySynthLib.ct.model import PARTS, Generator, GeneratorConfig, save_generator
 from XraySynthLib.ct.networks import (
     Autoencoder,
     NetworkConfig,
@@ -34,6 +35,7 @@ from XraySynthLib.ct.networks import (
     to_blocks,
 )
 from XraySynthLib.ct.quality import least_agreement, tissue_hu
+from XraySynthLib.ct.quantiles import QuantileMap, quantile_maps
 from XraySynthLib.ct.store import TrainingVolume
 from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, SCALARS
 from XraySynthLib.data.formats import atomic_path
@@ -64,6 +66,8 @@ PRESETS: Mapping[str, dict[str, tuple[int, ...] | int]] = {
 """Sizes of the networks beside `NetworkConfig`'s own: full is for a GPU of 16 to 24 GB."""
 VALIDATION_SEED = 0x7A11D
 N_VALIDATION_CROPS = 24
+N_MAPPED = 6
+"""So many CTs or a few more, until every kind of tissue is in one, are behind the quantile maps."""
 CODES_FOLDER, MODEL_FOLDER = "codes", "model"
 
 
@@ -278,7 +282,7 @@ class CtTraining:
         scales = self._scales()
         middle, spread = SCALARS["spacing_mm"]
         spacings = [float(v.scalars[0]) * spread + middle for v in self.volumes]
-        document = GeneratorConfig(
+        config = GeneratorConfig(
             name=self.config.name,
             networks=self.sizes,
             kinds=KIND_NAMES,
@@ -301,5 +305,25 @@ class CtTraining:
             "latents": self._trained("latents", latent_flow(self.sizes)),
             "refiner": self._trained("refiner", refiner_flow(self.sizes)),
         }
-        save_generator(document, networks, folder)
+        maps = self._hu_maps(Generator(config, **networks))
+        save_generator(replace(config, hu_maps=maps), networks, folder)
         return folder
+
+    def _hu_maps(self, generator: Generator) -> dict[str, QuantileMap]:
+        """Quantile maps, of CTs generated from labels that the generator has not learned from."""
+        chosen = self.watched[:N_MAPPED]
+        seen = {kind for volume in chosen for kind in np.unique(volume.kinds).tolist()}
+        for volume in [*self.watched[N_MAPPED:], *self.volumes]:  # rare tissues: implants
+            there = set(np.unique(volume.kinds).tolist())
+            if not there <= seen:
+                chosen.append(volume)
+                seen |= there
+        steps = tracked(chosen, "map HU", len(chosen), self.config.progress)
+        return quantile_maps(
+            (
+                generator.generate(volume.kinds, volume.scalars, number),
+                volume.values_hu,
+                volume.kinds,
+            )
+            for number, volume in enumerate(steps)
+        )
