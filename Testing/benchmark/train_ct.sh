@@ -13,4 +13,5 @@ cd "$folder"
 $run generate --output people-compact --count 40 --seed 101 --progress none
 $run generate --output people-wide --count 48 --seed 102 --preset wide --progress none
 $run generate --output people-coarse --count 24 --seed 203 --preset coarse --progress none
-$run train ct --data people-compact people-wide people-coarse --output run
+$run train ct --data people-compact people-wide people-coarse --output run \
+    --refiner-crops 11500
