@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from XraySynthLib.data import Quantity, Xray
+from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
 from XraySynthLib.data.pelvis import other_side
 from XraySynthLib.detection.inputs import network_input
 from XraySynthLib.detection.model import load_detector, read_detector_config
@@ -80,20 +80,26 @@ def shipped():
 
 
 @pytest.fixture(scope="module")
-def pelvis() -> Xray:
-    """An AP image of a sampled person, 256 px."""
+def person() -> tuple[Xray, ImageLandmarkSet]:
+    """An AP image of a sampled person, 256 px, and where the landmarks are."""
     from XraySynthLib.anatomy.render import render_ct
     from XraySynthLib.anatomy.subject import sample_subject
     from XraySynthLib.drr import expose, materials_from_hu, project, to_line_integral
     from XraySynthLib.drr.exposure import PLAIN
     from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
-    volume = render_ct(sample_subject((991, 0), implants=()))
+    subject = sample_subject((991, 0), implants=())
+    volume = render_ct(subject)
     pose = CArmPose(isocenter_ras_mm=volume.center_ras_mm, source_to_isocenter_mm=700)
     view = view_from_carm(pose, Intrinsics(pixel_spacing_mm=(1.2, 1.2), shape_px=(256, 256)))
     materials = materials_from_hu(volume)
     xray = to_line_integral(expose(project(materials, view), materials.names, view, PLAIN))
-    return Xray(xray.values, Quantity.LINE_INTEGRAL)
+    return Xray(xray.values, Quantity.LINE_INTEGRAL), subject.landmarks.seen_from(view)
+
+
+@pytest.fixture(scope="module")
+def pelvis(person) -> Xray:
+    return person[0]
 
 
 ERROR_BAR_PX = 3.0
@@ -102,8 +108,13 @@ ERROR_BAR_PX = 3.0
 
 @needs_weights
 class TestShippedWeights:
-    def test_most_are_found(self, shipped, pelvis):
-        assert shipped.detect(pelvis).visible.sum() >= 12
+    def test_most_are_found_where_they_are(self, shipped, person):
+        pelvis, truth = person
+        found = shipped.detect(pelvis)
+        both = found.visible & truth.visible
+        assert found.names == truth.names and both.sum() >= 12
+        gaps = np.linalg.norm(found.points_px - truth.points_px, axis=1)[both]
+        assert gaps.mean() < ERROR_BAR_PX and gaps.max() < 3 * ERROR_BAR_PX
 
     def test_mirroring_swaps_left_and_right(self, shipped, pelvis):
         found = shipped.detect(pelvis)

@@ -15,6 +15,8 @@ TOLERANCE = 0.025
 """A share of the image's longer side: 7.5 mm on a detector of 300 mm."""
 KEPT_SHARE = 0.95
 """Of the landmarks in the images fitted to, that the threshold keeps."""
+LEAST_CONFIDENCE = 0.2
+"""Below it the threshold is never set: more likely wrong by four to one."""
 RIDGE = 1e-3
 
 
@@ -53,7 +55,7 @@ def fit_calibration(
 
     Returns:
         The calibration; its threshold keeps `KEPT_SHARE` of the visible landmarks, but lets no
-        landmark through that is more likely wrong by ten to one.
+        landmark through below `LEAST_CONFIDENCE`.
     """
     features = np.stack([presence, peak, np.ones(len(peak))], axis=1)
     signs = np.where(right, 1.0, -1.0)
@@ -72,4 +74,4 @@ def fit_calibration(
     threshold = 0.5
     if visible.any():
         threshold = float(np.quantile(confidence[visible], 1 - KEPT_SHARE, method="lower"))
-    return Calibration(*weights, threshold=float(np.clip(threshold, 1 / 11, 0.9)))
+    return Calibration(*weights, threshold=float(np.clip(threshold, LEAST_CONFIDENCE, 0.9)))

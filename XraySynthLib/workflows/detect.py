@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = (
     ".dcm", ".dicom", ".ima", ".png", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha", ".mhd",
 )  # fmt: skip
 OUTPUT_SUFFIXES = (".mrk.json", ".json")
+OVERLAY_DPI = 300
+"""About 960 pixels."""
 NOT_IMAGES = (".overlay.png", "labels.png")
 SHIPPED_MODEL = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
 UNKNOWN_SPACING_MM = (1.0, 1.0)
@@ -227,4 +229,5 @@ def _write_overlay(xray: Xray, landmarks: ImageLandmarkSet, target: Path) -> Non
         shown = to_display(shown)
     n_found = int(landmarks.visible.sum())
     title = f"{target.name}: {n_found} of {len(landmarks.names)}"
-    write_sheet([Panel(shown, landmarks, title)], 1, target.with_name(f"{target.name}.overlay.png"))
+    path = target.with_name(f"{target.name}.overlay.png")
+    write_sheet([Panel(shown, landmarks, title)], 1, path, OVERLAY_DPI)

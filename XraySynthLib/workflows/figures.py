@@ -19,11 +19,14 @@ LANDMARK_COLOR = "#ffb000"
 FOUND_COLOR = "#ff3b6b"
 LETTER_COLOR = "#7fd4ff"
 EDGE_COLORS = "cool"
+DOUBTFUL = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One picture of a sheet: a DISPLAY image, its landmarks and what to write above it.
+
+    Names of landmarks that are more likely wrong than right end with a question mark.
 
     With `found`, what a detector found is drawn too, each pair joined by a
     line, and only landmarks that it missed are named.
@@ -81,10 +84,11 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
     middle = points[:, 0].mean() if len(points) else 0
     for number in np.flatnonzero(seen) if panel.named else ():
         name, (column, row) = panel.landmarks.names[number], panel.landmarks.points_px[number]
+        doubt = " ?" if panel.landmarks.confidence[number] < DOUBTFUL else ""
         # Away from the others, but in the image.
         to_the_left = column > 0.8 * columns or 0.2 * columns < column < middle
         axes.annotate(
-            name,
+            name + doubt,
             (column, row),
             xytext=(-5 if to_the_left else 5, 0),
             textcoords="offset points",
