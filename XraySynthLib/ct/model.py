@@ -45,8 +45,8 @@ from XraySynthLib.training.tensor_files import halved, save_tensors
 
 PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
-LATENT_STEPS, REFINER_STEPS = 12, 4
-GUIDANCE, QUALITY_GUIDANCE = 1.0, 1.6
+LATENT_STEPS, REFINER_STEPS = 10, 8
+GUIDANCE, QUALITY_GUIDANCE = 1.0, 1.5
 QUALITY = tuple(SCALARS).index("bone_quality")
 
 
