@@ -1,10 +1,9 @@
 """Pictures for the README: the stand-in's panels, beside scenes drawn by Slicer's own renderers.
 
     python Testing/slicer/standin/screenshots.py [--folder FOLDER] [--only NAME ...]
-        [--detector FOLDER] [--sampler FOLDER]
+        [--sampler FOLDER]
 
-The picture of Landmark Detector needs the folder of a trained one; without a trained sampler that
-of X-ray Sampler is of its panel alone. Needs no display. Some minutes on two idle cores.
+Without a trained sampler the picture of X-ray Sampler is of its panel alone. Needs no display. Some minutes on two idle cores.
 """
 
 import argparse
@@ -185,7 +184,7 @@ def drr_scene(folder):
     slicer.mrmlScene.Clear(False)
 
 
-def landmark_detector(folder, model):
+def landmark_detector(folder):
     """Landmarks detected in an X-ray of a sampled person, compared with where they are."""
     from XraySynthSlicer.nodes import view_from_node
 
@@ -195,7 +194,6 @@ def landmark_detector(folder, model):
     drr.ui.showCArmCheck.checked = False
     xray = take_xray(drr, 12, 8)
     parent, widget = open_panel("XraySynthLandmarks")
-    widget.ui.modelPath.currentPath = model
     widget.ui.imageSelector.setCurrentNode(xray)
     settle()
     widget.ui.applyButton.click()
@@ -204,7 +202,6 @@ def landmark_detector(folder, model):
         node.GetDisplayNode().SetVisibility(False)
     large_glyphs(widget.ui.pointsSelector.currentNode(), labels=True)
     widget.ui.compareButton.click()
-    widget.ui.modelPath.currentPath = "run/model"
     settle()
     view = view_from_node(xray)
     (middle,) = view.detector_points_ras_mm(view.intrinsics.principal_point_px[None])
@@ -298,16 +295,12 @@ def main():
     }
     parser.add_argument("--folder", type=Path, default=default)
     parser.add_argument("--only", nargs="+", choices=pictures, default=list(pictures))
-    parser.add_argument("--detector", default="")
     parser.add_argument("--sampler", default="")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
-        if name == "landmark-detector":
-            if arguments.detector:
-                landmark_detector(folder, arguments.detector)
-        elif name == "xray-sampler":
+        if name == "xray-sampler":
             xray_sampler(folder, arguments.sampler)
         else:
             pictures[name](folder)
