@@ -225,6 +225,37 @@ class TestDetect:
             assert outcome.code == 0, outcome.err
         assert {p.name for p in (tmp_path / "o").iterdir()} == {"p.json", "p.mrk.json"}
 
+    def test_bad_images_of_a_folder_are_left_out(self, xraysynth, trained, tmp_path, failed, xray):
+        images = tmp_path / "images"
+        images.mkdir()
+        for name in ("a.png", "c.png"):
+            write_xray(xray, images / name)
+        (images / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+        (images / "d.nrrd").write_text("nothing")
+        outcome = xraysynth(
+            "detect", "--image", images, "--output", tmp_path / "o", "--model",
+            trained / "model", "--no-overlay",
+        )  # fmt: skip
+        failed(outcome, 1, "2 of 4 images were left out: b.png, d.nrrd. The first: Cannot read")
+        assert "damaged or not an image" in outcome.err
+        found = {path.name for path in (tmp_path / "o").iterdir()}
+        assert found == {"a.json", "a.mrk.json", "c.json", "c.mrk.json"}
+
+    def test_no_image_writes_over_another(self, xraysynth, trained, tmp_path, failed, xray):
+        images = tmp_path / "images"
+        images.mkdir()
+        write_xray(xray, images / "a-0000.png")
+        pages = [Image.fromarray((xray.values * 65535).astype(np.uint16)) for _ in range(2)]
+        pages[0].save(images / "a.tif", save_all=True, append_images=pages[1:])
+        words = (
+            "detect", "--image", images, "--output", tmp_path / "o", "--model",
+            trained / "model", "--no-overlay",
+        )  # fmt: skip
+        failed(xraysynth(*words), 1, "a.tif would write over a-0000.json")
+        assert read_prediction(tmp_path / "o" / "a-0000.json").image == "a-0000.png"
+        (images / "a.tif").rename(images / "a-0000.tif")
+        failed(xraysynth(*words), 2, "called 'a-0000', so that their results would be, too; rename")
+
     def test_wrong_input(self, xraysynth, trained, tmp_path, failed, xray):
         def detect(image, *words):
             return xraysynth(
