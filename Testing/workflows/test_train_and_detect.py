@@ -142,11 +142,17 @@ class TestTrain:
 
     def test_wrong_options(self, xraysynth, exported, tmp_path, failed):
         run = tmp_path / "run"
-        failed(train(xraysynth, exported, run, "--side-px", 33), 2, "multiple of 32")
+        failed(train(xraysynth, exported, run, "--side-px", 33), 2, "multiple of 4 px")
+        failed(train(xraysynth, exported, run, "--channels", *"11", "--stride", 8), 2, "4 features")
+        odd = ("--side-px", 224, "--channels", *"88888", "--stride", 4)
+        failed(train(xraysynth, exported, run, *odd), 2, "multiple of 64 px")
+        failed(train(xraysynth, exported, run, "--weights", "nan"), 2, "--weights")
+        failed(train(xraysynth, exported, run, "--learning-rate", "nan"), 2, "--learning-rate must")
+        failed(train(xraysynth, exported, run, "--weight-decay", -1), 2, "--weight-decay must be 0")
         failed(train(xraysynth, exported, run, "--weights", 1, 2), 2, "--weights")
         failed(train(xraysynth, exported, run, "--subset", 0), 2, "--subset")
         failed(train(xraysynth, tmp_path / "none", run), 1, "does not exist")
-        failed(train(xraysynth, exported, run, "--warmup-images", 96), 2, "--warmup-images")
+        failed(train(xraysynth, exported, run, "--warmup-images", 96), 2, "--images (96), got 96.")
         failed(xraysynth("train", "--data", exported), 2, "train ct | xray | landmarks")
         assert not run.exists()
 
