@@ -214,6 +214,7 @@ class TestDetect:
             found = read_prediction(tmp_path / "o" / f"{name}.json").landmarks
             points = read_landmarks(tmp_path / "o" / f"{name}.mrk.json").points_ras_mm
             seen = found.visible
+            assert seen.any()
             if name == "with":
                 assert np.allclose(xray.view.project(points[seen]), found.points_px[seen])
             else:
