@@ -17,6 +17,8 @@ import XraySynthLib
 from XraySynthLib.data import LandmarkSet, Quantity, Xray
 from XraySynthLib.data.formats import read_landmarks, write_landmarks, write_xray, write_xray_dicom
 from XraySynthLib.data.formats.prediction_files import read_prediction
+from XraySynthLib.detection import learning
+from XraySynthLib.detection.learning import renew_norms
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
 OPTIONS = (
@@ -108,6 +110,24 @@ class TestTrain:
                 assert (tensor - other[name]).abs().max() < 1e-3
         other_network = ("--channels", 8, 16, "--start", trained / "model")
         failed(train(xraysynth, exported, tmp_path / "no", *other_network), 2, "another network")
+
+    def test_a_check_shows_no_more_images_than_lie_between_checks(
+        self, xraysynth, exported, tmp_path, monkeypatch
+    ):
+        """But a batch, of which norms can be measured."""
+        shown = []
+
+        def renew(network, examples, first, n_images, batch_images):
+            shown.append(n_images)
+            renew_norms(network, examples, first, n_images, batch_images)
+
+        monkeypatch.setattr(learning, "renew_norms", renew)
+        for check_images, images in ((16, 16), (4, 8)):
+            words = ("--images", 32, "--check-images", check_images)
+            outcome = train(xraysynth, exported, tmp_path / f"{check_images}", *words)
+            assert outcome.code == 0, outcome.err
+            assert set(shown) == {images}
+            shown.clear()
 
     def test_a_split_file_says_who_is_learned_from(self, xraysynth, exported, tmp_path, failed):
         splits = tmp_path / "splits.json"

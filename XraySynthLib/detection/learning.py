@@ -33,7 +33,7 @@ from XraySynthLib.training.schedule import Schedule
 
 Batch = dict[str, torch.Tensor]
 NORM_IMAGES = 1280
-"""How many images the norms of averaged weights are taken from."""
+"""How many images the norms of averaged weights are taken from, at most."""
 
 
 @dataclass(frozen=True)

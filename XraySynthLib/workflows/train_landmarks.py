@@ -221,8 +221,8 @@ def run(config: TrainLandmarksConfig) -> Path:
         people |= set(start.config.people)
 
     def look() -> dict[str, float | None]:
-        count = min(NORM_IMAGES, config.images)
         batch = config.batch_images
+        count = max(min(NORM_IMAGES, config.images, config.check_images), batch)
         renew_norms(state.average.model, examples, config.images, count, batch)
         return _look(config, folder, state, validation, watched.names, sorted(people))
 
