@@ -152,6 +152,16 @@ def test_zooming_keeps_points_on_their_pixels():
         assert marked.visible.tolist() == shown.tolist() and 0 < shown.sum() < len(shown)
 
 
+@pytest.mark.parametrize(
+    ("shape", "window"), [((5, 80), (5, 37)), ((80, 5), (37, 5)), ((1, 1), (1, 1))]
+)
+def test_an_image_of_a_few_rows_is_zoomed(shape, window):
+    landmarks = ImageLandmarkSet(("A",), [[0.0, 0.0]], [True], [1])
+    xray = Xray(np.zeros(shape, np.float32), Quantity.DISPLAY)
+    part, _ = zoomed(xray, landmarks, np.random.default_rng(0))
+    assert part.values.shape == window
+
+
 @pytest.mark.parametrize("kind", ["turned", "patchwork", "clouds"])
 def test_changes_that_leave_nothing_to_find(store, kind):
     shares = Shares(
