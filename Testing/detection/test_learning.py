@@ -136,17 +136,30 @@ def test_a_mirrored_image_has_its_sides_swapped():
 
 
 def test_zooming_keeps_points_on_their_pixels():
+    """A landmark every 6 px: those in the window lie on the same values, there are no others."""
     values = np.random.default_rng(0).random((60, 80)).astype(np.float32)
-    landmarks = ImageLandmarkSet(NAMES, [[40.0, 30.0], [79.0, 0.0]], [True, True], [1, 1])
+    places = np.stack(np.meshgrid(range(1, 80, 6), range(1, 60, 6)), axis=-1).reshape(-1, 2)
+    names = tuple(map(str, range(len(places))))
+    landmarks = ImageLandmarkSet(names, places, np.ones(len(names), bool), np.ones(len(names)))
     for seed in range(5):
         part, marked = zoomed(
             Xray(values, Quantity.DISPLAY), landmarks, np.random.default_rng(seed)
         )
-        for (column, row), (old_column, old_row), seen in zip(
-            marked.points_px.astype(int), [(40, 30), (79, 0)], marked.visible, strict=True
-        ):
-            if seen:
-                assert part.values[row, column] == values[old_row, old_column]
+        columns, rows = marked.points_px[marked.visible].astype(int).T
+        old_columns, old_rows = places[marked.visible].T
+        assert np.array_equal(part.values[rows, columns], values[old_rows, old_columns])
+        shown = np.isin(values[places[:, 1], places[:, 0]], part.values)
+        assert marked.visible.tolist() == shown.tolist() and 0 < shown.sum() < len(shown)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"), [((5, 80), (5, 37)), ((80, 5), (37, 5)), ((1, 1), (1, 1))]
+)
+def test_an_image_of_a_few_rows_is_zoomed(shape, window):
+    landmarks = ImageLandmarkSet(("A",), [[0.0, 0.0]], [True], [1])
+    xray = Xray(np.zeros(shape, np.float32), Quantity.DISPLAY)
+    part, _ = zoomed(xray, landmarks, np.random.default_rng(0))
+    assert part.values.shape == window
 
 
 @pytest.mark.parametrize("kind", ["turned", "patchwork", "clouds"])

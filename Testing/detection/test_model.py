@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
 from XraySynthLib.data.pelvis import other_side
-from XraySynthLib.detection.inputs import network_input
 from XraySynthLib.detection.model import load_detector, read_detector_config
+from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.errors import UnreadableFileError
 
 SHIPPED = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
@@ -32,11 +33,15 @@ def test_a_folder_round_trip(model_folder, image):
     assert dtypes <= {torch.float32, torch.int64}
 
 
-def test_many_are_found_as_one_alone(detector, image):
-    xrays = [Xray(image * factor, Quantity.DISPLAY) for factor in (1, 0.5, 0.2)]
+def test_many_are_found_as_one_alone(detector, samples):
+    xrays = [sample.xray for sample in samples[:3]]
+    alone = [detector.detect(xray) for xray in xrays]
     together = list(detector.detect_all(xrays, batch_size=2))
-    assert len(together) == 3
-    assert np.allclose(together[2].points_px, detector.detect(xrays[2]).points_px, atol=1e-3)
+    for one, other in zip(together, alone, strict=True):
+        assert np.allclose(one.points_px, other.points_px, atol=1e-3)
+        assert np.allclose(one.confidence, other.confidence, atol=1e-4)
+    gaps = [np.abs(alone[n].points_px - alone[n - 1].points_px).max() for n in range(3)]
+    assert min(gaps) > 0.1
 
 
 def test_half_a_turn_changes_the_coordinates_alone(detector, image):
@@ -51,7 +56,8 @@ def test_half_a_turn_changes_the_coordinates_alone(detector, image):
     [
         ("config.json", "{", "config.json"),
         ("config.json", '{"format": "other"}', "no landmark detector's"),
-        ("model.safetensors", "abc", "model.safetensors"),
+        ("config.json", "[]", "no landmark detector's"),
+        ("model.safetensors", "abc", "model.safetensors is damaged; get the model again"),
     ],
 )
 def test_a_damaged_folder_is_refused(model_folder, tmp_path, name, text, words):
@@ -59,6 +65,56 @@ def test_a_damaged_folder_is_refused(model_folder, tmp_path, name, text, words):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / name).write_text(text)
     with pytest.raises(UnreadableFileError, match=words):
+        load_detector(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("calibration", None, "its calibration must be an object"),
+        ("calibration", {"threshold": "x"}, "threshold must be a finite number, got 'x'"),
+        ("calibration", {"presence": "1"}, "presence must be a finite number, got '1'"),
+        ("calibration", {"peak": float("nan")}, "peak must be a finite number, got nan"),
+        ("calibration", {"threshold": 2}, "threshold must lie in 0..1, got 2"),
+        ("landmark_names", "AB", "its landmark_names must be a list of names"),
+        ("people", "anna", "its people must be a list of names"),
+        ("side_px", 256000, "at most 4096, got 256000"),
+        ("side_px", "64", "must be a multiple of 8 px"),
+        ("network", {"n_landmarks": "2"}, "are whole numbers"),
+        ("network", {"n_landmarks": 2, "channels": "816"}, "are whole numbers"),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused(
+    model_folder, tmp_path, field, value, words
+):
+    document = json.loads((model_folder / "config.json").read_text()) | {field: value}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(UnreadableFileError, match=words):
+        read_detector_config(tmp_path)
+    del document[field]
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(UnreadableFileError, match=field):
+        read_detector_config(tmp_path)
+
+
+def test_a_network_is_one_that_can_be_built():
+    for channels, stride in [((1, 1), 8), ((2, 8), 8), ((8,), 2), ((8, 0), 2), ((8, 8), 3)]:
+        with pytest.raises(ValueError, match=r"stride|levels"):
+            NetworkConfig(2, channels=channels, stride=stride)
+    network = NetworkConfig(2, channels=(8, 8, 8), stride=4)
+    HeatmapNetwork(network)(torch.zeros(2, 2, 48, 48))
+    network.check_side(48)
+    for side_px in (0, -16, 40, 1 << 20):
+        with pytest.raises(ValueError, match="multiple of 16 px"):
+            network.check_side(side_px)
+
+
+def test_weights_that_are_not_finite_are_refused(model_folder, tmp_path):
+    (tmp_path / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    weights = load_file(model_folder / "model.safetensors")
+    weights["stem.0.0.weight"][0] = torch.nan
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UnreadableFileError, match="not finite"):
         load_detector(tmp_path)
 
 
@@ -70,7 +126,10 @@ def test_a_folder_without_a_model_or_of_another_network_is_refused(model_folder,
     (tmp_path / "config.json").write_text(json.dumps(document))
     weights = (model_folder / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights)
-    with pytest.raises(UnreadableFileError, match="Cannot read"):
+    with pytest.raises(UnreadableFileError, match="holds weights of another network"):
+        load_detector(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UnreadableFileError, match="is missing; get the whole model"):
         load_detector(tmp_path)
 
 
@@ -157,6 +216,5 @@ class TestShippedWeights:
         held_out = {f"musculoskeletal-models-{n}" for n in load_shape_model().held_out}
         assert not held_out & set(shipped.config.people)
 
-    def test_its_input_has_128_px_or_more(self, shipped, pelvis):
+    def test_its_input_has_128_px_or_more(self, shipped):
         assert shipped.config.side_px >= 128
-        assert network_input(pelvis, shipped.config.side_px)[0].shape[1] >= 128

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,52 @@ class TestCompare:
         sample = make_sample()
         with pytest.raises(EvaluationError, match=re.escape(says)):
             compare([sample], {sample.key: prediction_for(sample, **change)})
+
+    @pytest.mark.parametrize(
+        ("key", "image", "frame"),
+        [
+            ("p1-000", "p1-000.png", 0),
+            ("p1-000", "p1-000", 0),  # a set without image files
+            ("ap.1", "ap.1.tiff", 0),
+            ("ben-ap", "ap.dcm", 0),  # a folder's name before it
+            ("ben-ap", "ben/ap.dcm", 0),
+            ("ben-run-0002", "run.dcm", 2),
+            ("run-0000", "run.dcm", 0),
+            ("ben-00000007", "00003.tiff", 0),  # SyntheX
+        ],
+    )
+    def test_a_key_is_of_its_image(self, key, image, frame):
+        sample = make_sample(key)
+        found = replace(prediction_for(sample), image=image, frame=frame)
+        assert compare([sample], {key: found}).keys.tolist() == [key]
+
+    @pytest.mark.parametrize(
+        ("key", "image", "frame", "says"),
+        [
+            ("p1-000", "p1-001.png", 0, "for p1-000 is of p1-001.png: call"),
+            ("p1-000", "000.5.png", 0, "is of 000.5.png"),
+            ("run-0001", "run.dcm", 2, "is of run.dcm, frame 2"),
+            ("run", "run.dcm", 1, "is of run.dcm, frame 1"),
+            ("0001", "0002.png", 0, "is of 0002.png"),
+        ],
+    )
+    def test_another_image_is_refused(self, key, image, frame, says):
+        sample = make_sample(key)
+        found = replace(prediction_for(sample), image=image, frame=frame)
+        with pytest.raises(EvaluationError, match=re.escape(says)):
+            compare([sample], {key: found})
+
+    def test_another_view_is_refused(self):
+        sample = make_sample()
+        found, view = prediction_for(sample), sample.xray.view
+        rounded = replace(view, ras_from_camera=view.ras_from_camera.round(6))
+        assert compare([sample], {sample.key: replace(found, view=rounded)})
+        pose = CArmPose(11, -5, 2, source_to_isocenter_mm=600)
+        turned = view_from_carm(pose, view.intrinsics)
+        coarser = replace(view, intrinsics=replace(view.intrinsics, pixel_spacing_mm=(5, 5)))
+        for other in (turned, coarser):
+            with pytest.raises(EvaluationError, match="p1-000 is of another view"):
+                compare([sample], {sample.key: replace(found, view=other)})
 
     def test_keys(self):
         one, other = make_sample(), make_sample("p1-001")

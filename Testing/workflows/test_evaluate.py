@@ -14,7 +14,7 @@ from XraySynthLib.data import ImageLandmarkSet, LandmarkSet
 from XraySynthLib.data.formats import read_landmarks, write_landmarks
 from XraySynthLib.data.formats.prediction_files import Prediction, write_prediction
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
-from XraySynthLib.data.sets import open_set
+from XraySynthLib.data.sets import SET_NAME, open_set
 from XraySynthLib.data.sets.parts import sha256_of
 
 SHIFT_PX = (3, -4)
@@ -196,6 +196,13 @@ class TestRefusals:
         (tmp_path / "thesis.txt").write_text("precious")
         failed(evaluate(output=tmp_path), 2, "not empty")
         failed(evaluate(output=tmp_path / "thesis.txt"), 2, "is a file")
+
+    def test_a_split_without_images(self, evaluate, whole, tmp_path, failed):
+        shutil.copytree(whole / "set", tmp_path / "set")
+        (tmp_path / "set/annotations/test.json").unlink()
+        (tmp_path / "set" / SET_NAME).unlink()  # as in a set of somebody else
+        outcome = evaluate("--split", "test", truth=tmp_path / "set")
+        failed(outcome, 1, "set has no images in its test split")
 
     @pytest.mark.parametrize(
         ("words", "says"),

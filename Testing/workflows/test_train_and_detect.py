@@ -17,6 +17,8 @@ import XraySynthLib
 from XraySynthLib.data import LandmarkSet, Quantity, Xray
 from XraySynthLib.data.formats import read_landmarks, write_landmarks, write_xray, write_xray_dicom
 from XraySynthLib.data.formats.prediction_files import read_prediction
+from XraySynthLib.detection import learning
+from XraySynthLib.detection.learning import renew_norms
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
 
 OPTIONS = (
@@ -109,6 +111,24 @@ class TestTrain:
         other_network = ("--channels", 8, 16, "--start", trained / "model")
         failed(train(xraysynth, exported, tmp_path / "no", *other_network), 2, "another network")
 
+    def test_a_check_shows_no_more_images_than_lie_between_checks(
+        self, xraysynth, exported, tmp_path, monkeypatch
+    ):
+        """But a batch, of which norms can be measured."""
+        shown = []
+
+        def renew(network, examples, first, n_images, batch_images):
+            shown.append(n_images)
+            renew_norms(network, examples, first, n_images, batch_images)
+
+        monkeypatch.setattr(learning, "renew_norms", renew)
+        for check_images, images in ((16, 16), (4, 8)):
+            words = ("--images", 32, "--check-images", check_images)
+            outcome = train(xraysynth, exported, tmp_path / f"{check_images}", *words)
+            assert outcome.code == 0, outcome.err
+            assert set(shown) == {images}
+            shown.clear()
+
     def test_a_split_file_says_who_is_learned_from(self, xraysynth, exported, tmp_path, failed):
         splits = tmp_path / "splits.json"
         splits.write_text('{"anna": "val", "carl": "train", "ben": "test"}', "utf-8")
@@ -142,11 +162,17 @@ class TestTrain:
 
     def test_wrong_options(self, xraysynth, exported, tmp_path, failed):
         run = tmp_path / "run"
-        failed(train(xraysynth, exported, run, "--side-px", 33), 2, "multiple of 32")
+        failed(train(xraysynth, exported, run, "--side-px", 33), 2, "multiple of 4 px")
+        failed(train(xraysynth, exported, run, "--channels", *"11", "--stride", 8), 2, "4 features")
+        odd = ("--side-px", 224, "--channels", *"88888", "--stride", 4)
+        failed(train(xraysynth, exported, run, *odd), 2, "multiple of 64 px")
+        failed(train(xraysynth, exported, run, "--weights", "nan"), 2, "--weights")
+        failed(train(xraysynth, exported, run, "--learning-rate", "nan"), 2, "--learning-rate must")
+        failed(train(xraysynth, exported, run, "--weight-decay", -1), 2, "--weight-decay must be 0")
         failed(train(xraysynth, exported, run, "--weights", 1, 2), 2, "--weights")
         failed(train(xraysynth, exported, run, "--subset", 0), 2, "--subset")
         failed(train(xraysynth, tmp_path / "none", run), 1, "does not exist")
-        failed(train(xraysynth, exported, run, "--warmup-images", 96), 2, "--warmup-images")
+        failed(train(xraysynth, exported, run, "--warmup-images", 96), 2, "--images (96), got 96.")
         failed(xraysynth("train", "--data", exported), 2, "train ct | xray | landmarks")
         assert not run.exists()
 
@@ -208,6 +234,7 @@ class TestDetect:
             found = read_prediction(tmp_path / "o" / f"{name}.json").landmarks
             points = read_landmarks(tmp_path / "o" / f"{name}.mrk.json").points_ras_mm
             seen = found.visible
+            assert seen.any()
             if name == "with":
                 assert np.allclose(xray.view.project(points[seen]), found.points_px[seen])
             else:
@@ -224,6 +251,37 @@ class TestDetect:
             )  # fmt: skip
             assert outcome.code == 0, outcome.err
         assert {p.name for p in (tmp_path / "o").iterdir()} == {"p.json", "p.mrk.json"}
+
+    def test_bad_images_of_a_folder_are_left_out(self, xraysynth, trained, tmp_path, failed, xray):
+        images = tmp_path / "images"
+        images.mkdir()
+        for name in ("a.png", "c.png"):
+            write_xray(xray, images / name)
+        (images / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+        (images / "d.nrrd").write_text("nothing")
+        outcome = xraysynth(
+            "detect", "--image", images, "--output", tmp_path / "o", "--model",
+            trained / "model", "--no-overlay",
+        )  # fmt: skip
+        failed(outcome, 1, "2 of 4 images were left out: b.png, d.nrrd. The first: Cannot read")
+        assert "damaged or not an image" in outcome.err
+        found = {path.name for path in (tmp_path / "o").iterdir()}
+        assert found == {"a.json", "a.mrk.json", "c.json", "c.mrk.json"}
+
+    def test_no_image_writes_over_another(self, xraysynth, trained, tmp_path, failed, xray):
+        images = tmp_path / "images"
+        images.mkdir()
+        write_xray(xray, images / "a-0000.png")
+        pages = [Image.fromarray((xray.values * 65535).astype(np.uint16)) for _ in range(2)]
+        pages[0].save(images / "a.tif", save_all=True, append_images=pages[1:])
+        words = (
+            "detect", "--image", images, "--output", tmp_path / "o", "--model",
+            trained / "model", "--no-overlay",
+        )  # fmt: skip
+        failed(xraysynth(*words), 1, "a.tif would write over a-0000.json")
+        assert read_prediction(tmp_path / "o" / "a-0000.json").image == "a-0000.png"
+        (images / "a.tif").rename(images / "a-0000.tif")
+        failed(xraysynth(*words), 2, "called 'a-0000', so that their results would be, too; rename")
 
     def test_wrong_input(self, xraysynth, trained, tmp_path, failed, xray):
         def detect(image, *words):

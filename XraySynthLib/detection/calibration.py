@@ -5,7 +5,7 @@ point given: a logistic regression on presence and peak, fitted to images that w
 (Platt scaling; with one feature it would be a temperature).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,22 @@ class Calibration:
         peak: Weight of the log of the map's share about the point.
         constant: The constant term.
         threshold: Least confidence of a detected landmark.
+
+    Raises:
+        ValueError: If one is no finite number, or the threshold not in 0..1.
     """
 
     presence: float = 1.0
     peak: float = 0.0
     constant: float = 0.0
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, float | int) or not np.isfinite(value):
+                raise ValueError(f"The {name} must be a finite number, got {value!r}.")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"The threshold must lie in 0..1, got {self.threshold}.")
 
     def confidence(self, presence: NDArray, peak: NDArray) -> NDArray:
         """Confidences 0..1."""

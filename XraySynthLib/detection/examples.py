@@ -23,6 +23,7 @@ Randomise = Callable[[Xray, ImageLandmarkSet, np.random.Generator], Marked]
 
 TILES = (2, 4)
 """A patchwork's tiles along a side."""
+LEAST_WINDOW_PX = 8
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def mirrored(xray: Xray, landmarks: ImageLandmarkSet, partners: Sequence[int]) -
 def zoomed(xray: Xray, landmarks: ImageLandmarkSet, rng: np.random.Generator) -> Marked:
     """A window of a quarter to six tenths of the image's sides, anywhere in it."""
     shape = np.array(xray.values.shape)
-    rows, columns = np.maximum((shape * rng.uniform(0.25, 0.6)).astype(int), 8)
+    window = np.maximum((shape * rng.uniform(0.25, 0.6)).astype(int), LEAST_WINDOW_PX)
+    rows, columns = np.minimum(window, shape)
     top, left = (rng.integers(0, shape - [rows, columns] + 1)).tolist()
     values = xray.values[top : top + rows, left : left + columns]
     points = landmarks.points_px - [left, top]

@@ -33,7 +33,9 @@ from XraySynthLib.training.schedule import Schedule
 
 Batch = dict[str, torch.Tensor]
 NORM_IMAGES = 1280
-"""How many images the norms of averaged weights are taken from."""
+"""How many images the norms of averaged weights are taken from, at most."""
+OF_NOTHING = (6, 15)
+"""Of every 16 images to validate on, those that show nothing: a plain and a randomised one."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def validation_set(
     for number, index in enumerate(chosen.tolist()):
         rng = np.random.default_rng((seed, number))
         xray, landmarks = store.image(index)
-        if number % 16 in (6, 15):
+        if number % 16 in OF_NOTHING:
             xray = type(xray)(patchwork(xray.values, rng), xray.quantity)
             landmarks = nothing(landmarks)
         if number % 2 == 0:

@@ -25,11 +25,7 @@ from XraySynthLib.detection.calibration import Calibration
 from XraySynthLib.detection.heatmaps import Decoded, decode, px_from_cells
 from XraySynthLib.detection.inputs import Placement, network_input
 from XraySynthLib.detection.mirror import both_ways_round
-from XraySynthLib.detection.network import (
-    PADDING_MULTIPLE,
-    HeatmapNetwork,
-    NetworkConfig,
-)
+from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
@@ -75,8 +71,7 @@ class DetectorConfig:
             raise ValueError(
                 f"There are {len(self.landmark_names)} names for {self.network.n_landmarks} maps."
             )
-        if self.side_px < PADDING_MULTIPLE or self.side_px % PADDING_MULTIPLE:
-            raise ValueError(f"The side must be a multiple of {PADDING_MULTIPLE} px.")
+        self.network.check_side(self.side_px)
 
 
 class Detector:
@@ -172,13 +167,20 @@ def read_detector_config(folder: Path) -> DetectorConfig:
     """
     try:
         document = read_model_document(folder, FORMAT, FORMAT_VERSION, "landmark detector")
+        for name in ("network", "calibration"):
+            if not isinstance(document[name], dict):
+                raise ValueError(f"its {name} must be an object")
+        for name in ("landmark_names", "people"):
+            names = document[name]
+            if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+                raise ValueError(f"its {name} must be a list of names")
+            document[name] = tuple(names)
         document["network"] = NetworkConfig(**document["network"])
         document["calibration"] = Calibration(**document["calibration"])
-        for name in ("landmark_names", "people"):
-            document[name] = tuple(document[name])
         return DetectorConfig(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error
+        found = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {found}.") from error
 
 
 def load_detector(folder: Path, device: torch.device | None = None) -> Detector:
@@ -194,9 +196,16 @@ def load_detector(folder: Path, device: torch.device | None = None) -> Detector:
         network = HeatmapNetwork(config.network)
         network.load_state_dict({name: _full(tensor) for name, tensor in weights.items()})
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise UnreadableFileError(f"Cannot read {path}: {first}") from error
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
+    except RuntimeError as error:
+        raise UnreadableFileError(
+            f"{path} holds weights of another network than {CONFIG_NAME} says; get the model again."
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise UnreadableFileError(f"{path} holds weights that are not finite; get the model again.")
     return Detector(config, network, digest, device)
 
 

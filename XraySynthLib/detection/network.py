@@ -8,7 +8,7 @@ from monai.networks.nets import SegResNet, UNet
 from torch import nn
 
 ARCHITECTURES = ("unet", "segresnet")
-PADDING_MULTIPLE = 32
+MAX_SIDE_PX = 4096
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class NetworkConfig:
         n_inputs: Channels of the input.
 
     Raises:
-        ValueError: If the architecture is unknown or there are fewer than two levels.
+        ValueError: If the architecture is unknown, there are fewer than two levels, or fewer
+            features at the first than the stem needs.
     """
 
     n_landmarks: int
@@ -33,13 +34,34 @@ class NetworkConfig:
     n_inputs: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(int(n) for n in self.channels))
+        object.__setattr__(self, "channels", tuple(self.channels))
+        numbers = (*self.channels, self.n_landmarks, self.stride, self.n_inputs)
+        if not all(isinstance(number, int) for number in numbers):
+            raise ValueError(f"The sizes of a network are whole numbers, got {self}.")
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"The networks are {ARCHITECTURES}, not {self.architecture!r}.")
         if len(self.channels) < 2 or min(self.channels) < 1 or self.n_landmarks < 1:
             raise ValueError("A network needs two levels or more, and a landmark.")
         if self.stride < 2 or self.stride & (self.stride - 1):
             raise ValueError(f"The stride must be 2, 4, 8, ..., got {self.stride}.")
+        if self.channels[0] < self.stride // 2:
+            raise ValueError(
+                f"A stride of {self.stride} needs {self.stride // 2} features or more at the first "
+                f"level, got {self.channels[0]}."
+            )
+
+    def check_side(self, side_px: int) -> None:
+        """Refuse a side of the input that does not halve down to the lowest level.
+
+        Raises:
+            ValueError: If it does not, or is above `MAX_SIDE_PX`.
+        """
+        multiple = self.stride * 2 ** (len(self.channels) - 1)
+        if not isinstance(side_px, int) or side_px % multiple or not 0 < side_px <= MAX_SIDE_PX:
+            raise ValueError(
+                f"The side of this network's input must be a multiple of {multiple} px, at most "
+                f"{MAX_SIDE_PX}, got {side_px}."
+            )
 
 
 class HeatmapNetwork(nn.Module):

@@ -1,7 +1,7 @@
 """Predictions and truth brought together, image by image."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,11 @@ from XraySynthLib.data import ImageLandmarkSet, Sample
 from XraySynthLib.data.formats.prediction_files import Prediction, read_prediction
 from XraySynthLib.errors import UnreadableFileError, XraySynthError
 from XraySynthLib.evaluation.comparison import Comparison
+from XraySynthLib.geometry import View
 
 SLICER_SUFFIX = ".mrk.json"
+SAME_VIEW_MM = 0.1
+"""How far source and detector may lie apart: DICOM rounds."""
 
 
 class EvaluationError(XraySynthError):
@@ -56,7 +59,8 @@ def compare(
         Images in the order of their keys.
 
     Raises:
-        EvaluationError: If an image has no prediction, or names or sizes do not fit.
+        EvaluationError: If an image has no prediction or one of another image, or names or sizes
+            do not fit.
     """
     rows: dict[str, dict[str, Any]] = {}
     missing: list[str] = []
@@ -90,10 +94,22 @@ def _row(
     nowhere_is_absent: bool,
 ) -> dict[str, Any]:
     shape = sample.xray.values.shape
+    if not _may_be_of(prediction, sample.key):
+        frame = f", frame {prediction.frame}" if prediction.frame else ""
+        raise EvaluationError(
+            f"The prediction for {sample.key} is of {prediction.image}{frame}: call its file like "
+            "its image, or correct its `image` and `frame`."
+        )
     if prediction.shape_px != shape:
         raise EvaluationError(
             f"The prediction for {sample.key} is of an image of {prediction.shape_px} rows and "
             f"columns, the image has {shape}."
+        )
+    view = sample.xray.view
+    if view is not None and prediction.view is not None and not _alike(view, prediction.view):
+        raise EvaluationError(
+            f"The prediction for {sample.key} is of another view than the truth's; detect again in "
+            "the images of the set."
         )
     for what, landmarks in (("truth", sample.landmarks), ("prediction", prediction.landmarks)):
         there = set(landmarks.names)
@@ -105,7 +121,6 @@ def _row(
             )
     truth, found = _ordered(sample.landmarks, names), _ordered(prediction.landmarks, names)
     has_place = np.isfinite(truth["px"]).all(axis=1)
-    view = sample.xray.view
     spacing_mm = sample.xray.pixel_spacing_mm
     return {
         "subjects": sample.provenance.subject,
@@ -120,6 +135,32 @@ def _row(
         "isocenter_ratio": sample.isocenter_ratio,
         "directions_ras": np.full(3, np.nan) if view is None else view.ras_from_camera[:3, 2],
     }
+
+
+def _may_be_of(prediction: Prediction, key: str) -> bool:
+    """Whether a key can be of the image and frame that a prediction names.
+
+    A key ends with the name of its image's file, folders before it and the number of a frame behind
+    it. SyntheX's files are numbers, which say nothing of our keys.
+    """
+    name = PurePath(prediction.image.replace("\\", "/"))
+    if name.stem.isdecimal() and not key.isdecimal():
+        return True
+    stems = [f"{name.stem}-{prediction.frame:04d}"]
+    if prediction.frame == 0:
+        stems += [name.stem, name.name]
+    return any(key == stem or key.endswith(f"-{stem}") for stem in stems)
+
+
+def _alike(one: View, other: View) -> bool:
+    """Whether source and detector of two views of the same pixels lie at the same places."""
+    rows, columns = one.intrinsics.shape_px
+    corners_px = np.array([[0, 0], [columns, 0], [0, rows]])
+    places = [
+        np.vstack([view.source_ras_mm, view.detector_points_ras_mm(corners_px)])
+        for view in (one, other)
+    ]
+    return bool(np.abs(places[0] - places[1]).max() <= SAME_VIEW_MM)
 
 
 def _ordered(landmarks: ImageLandmarkSet, names: tuple[str, ...]) -> dict[str, Any]:

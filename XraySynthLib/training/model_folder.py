@@ -41,8 +41,8 @@ def read_model_document(folder: Path, model_format: str, version: int, what: str
     if not path.is_file():
         raise UnreadableFileError(f"{folder} holds no {what}: it has no {CONFIG_NAME}.")
     document = json.loads(path.read_text("utf-8"))
-    if document.pop("format") != model_format:
+    if not isinstance(document, dict) or document.pop("format", None) != model_format:
         raise ValueError(f"it is no {what}'s")
-    if document.pop("format_version") != version:
+    if document.pop("format_version", None) != version:
         raise ValueError("it is of another version; update XraySynth")
     return document

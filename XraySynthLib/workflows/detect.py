@@ -1,7 +1,6 @@
 """`xraysynth detect`: X-rays -> their landmarks, by a detector."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Quantity, Xray
-from XraySynthLib.errors import MissingDependencyError, UnreadableFileError, UsageError
+from XraySynthLib.errors import (
+    MissingDependencyError,
+    UnreadableFileError,
+    UsageError,
+    XraySynthError,
+)
 from XraySynthLib.workflows.config import DeviceConfig
 from XraySynthLib.workflows.progress import tracked
 
@@ -27,6 +31,8 @@ OVERLAY_DPI = 300
 NOT_IMAGES = (".overlay.png", "labels.png")
 SHIPPED_MODEL = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
 UNKNOWN_SPACING_MM = (1.0, 1.0)
+SHOWN_NAMES = 4
+"""Of images that were left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,10 @@ def check_inputs(config: DetectConfig) -> None:
         stems = [stem_of(image) for image in images]
         for stem in stems:
             if stems.count(stem) > 1:
-                raise UsageError(f"Two images in {config.image} are called {stem!r}.")
+                raise UsageError(
+                    f"Two images in {config.image} are called {stem!r}, so that their results "
+                    "would be, too; rename one."
+                )
     model_folder(config.model)
 
 
@@ -84,7 +93,8 @@ def run(config: DetectConfig) -> Path:
     """Detect; returns what was written.
 
     Raises:
-        XraySynthError: If an image or the model cannot be used.
+        XraySynthError: If an image or the model cannot be used; the other images of a folder are
+            then done.
     """
     check_inputs(config)
     from XraySynthLib.data.formats import read_xrays
@@ -96,18 +106,28 @@ def run(config: DetectConfig) -> Path:
         calibration = replace(detector.config.calibration, threshold=config.threshold)
         detector.config = replace(detector.config, calibration=calibration)
     images = images_in(config.image)
+    written: set[Path] = set()
+    left_out: dict[str, XraySynthError] = {}
     for path in tracked(images, "detect", len(images), config.progress):
-        frames = read_xrays(path)
-        if _is_file_name(config.output):
-            if len(frames) > 1:
-                raise UsageError(
-                    f"{path.name} has {len(frames)} frames; --output must be a folder."
-                )
-            config.output.parent.mkdir(parents=True, exist_ok=True)
-        else:
-            config.output.mkdir(parents=True, exist_ok=True)
-        for frame, target in enumerate(_targets(config, path, len(frames))):
-            _detect(config, detector, path, frame, frames[frame], target)
+        try:
+            frames = read_xrays(path)
+            targets = _targets(config, path, len(frames))
+            _check_targets(path, targets, written)
+        except XraySynthError as error:
+            if not config.image.is_dir():
+                raise
+            left_out[path.name] = error
+            continue
+        written.update(targets)
+        for frame, (xray, target) in enumerate(zip(frames, targets, strict=True)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _detect(config, detector, path, frame, xray, target)
+    if left_out:
+        names, first = list(left_out), next(iter(left_out.values()))
+        some = ", ".join(names[:SHOWN_NAMES]) + (" ..." if len(names) > SHOWN_NAMES else "")
+        raise UnreadableFileError(
+            f"{len(names)} of {len(images)} images were left out: {some}. The first: {first}"
+        ) from first
     return config.output
 
 
@@ -163,14 +183,29 @@ def _is_file_name(path: Path) -> bool:
     return path.name.lower().endswith(OUTPUT_SUFFIXES) and not path.is_dir()
 
 
-def _targets(config: DetectConfig, image: Path, n_frames: int) -> Iterator[Path]:
-    """What each frame's files are called, without a suffix or with the one asked for."""
+def _targets(config: DetectConfig, image: Path, n_frames: int) -> list[Path]:
+    """What each frame's files are called, without a suffix or with the one asked for.
+
+    Raises:
+        UsageError: If there are several frames for one file.
+    """
     if _is_file_name(config.output):
-        yield config.output
-        return
-    for frame in range(n_frames):
-        name = stem_of(image) + (f"-{frame:04d}" if n_frames > 1 else "")
-        yield config.output / name
+        if n_frames > 1:
+            raise UsageError(f"{image.name} has {n_frames} frames; --output must be a folder.")
+        return [config.output]
+    stem = stem_of(image)
+    if n_frames == 1:
+        return [config.output / stem]
+    return [config.output / f"{stem}-{frame:04d}" for frame in range(n_frames)]
+
+
+def _check_targets(image: Path, targets: list[Path], written: set[Path]) -> None:
+    """Refuse to write over what another image of the folder gave: a-0000.png and a.tif's frame."""
+    for target in targets:
+        if target in written:
+            raise UsageError(
+                f"{image.name} would write over {target.name}.json of another image; rename one."
+            )
 
 
 def _detect(

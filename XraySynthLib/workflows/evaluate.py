@@ -17,7 +17,7 @@ from typing import Literal
 from XraySynthLib.data import Sample
 from XraySynthLib.data.formats.prediction_files import Prediction
 from XraySynthLib.data.sets import open_set
-from XraySynthLib.errors import UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.evaluation import Comparison, Plane, compare, read_predictions, refuse_trained_on
 from XraySynthLib.workflows.config import VerbConfig
 from XraySynthLib.workflows.progress import tracked
@@ -92,6 +92,9 @@ def _compared(
     _check_output(config.output)
     predictions = read_predictions(config.predictions)
     samples = open_set(config.truth, None if config.split == "all" else config.split)
+    if not len(samples):
+        where = "" if config.split == "all" else f" in its {config.split} split"
+        raise UnreadableFileError(f"--truth {config.truth} has no images{where}.")
     comparison = compare(
         tracked(samples, "read", len(samples), config.progress),
         predictions,

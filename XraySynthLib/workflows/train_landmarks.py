@@ -54,10 +54,11 @@ class TrainLandmarksConfig(DeviceConfig):
             all.
         weights: How often each set is drawn from, in the order of --data; by default alike.
         images: How many images are shown in all; each is another every time.
-        side_px: Side of the network's input; a multiple of 32.
+        side_px: Side of the network's input; a multiple of the stride, doubled for each level below
+            the first: of 64 unless other options are told.
         architecture: unet, or segresnet.
         channels: Features at each level of the network.
-        stride: Pixels of the input along a cell of the network's maps: 2, 4 or 8.
+        stride: Pixels of the input along a cell of the network's maps: 2, 4, 8, ...
         randomisation: How strongly images are randomised.
         batch_images: Images of a step.
         learning_rate: The greatest.
@@ -108,8 +109,8 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
         raise UsageError("--data needs a set.")
     if config.weights and (
         len(config.weights) != len(config.data)
-        or min(config.weights) < 0
-        or not sum(config.weights) > 0
+        or not min(config.weights) >= 0
+        or not 0 < sum(config.weights) < np.inf
     ):
         raise UsageError(
             f"--weights needs a number of 0 or more for each of the {len(config.data)} sets."
@@ -118,16 +119,17 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
     for name in positive:
         if getattr(config, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more.")
-    if config.side_px % 32:
-        raise UsageError(f"--side-px must be a multiple of 32, got {config.side_px}.")
-    if not 0 <= config.warmup_images < config.images or config.learning_rate <= 0:
-        raise UsageError("--warmup-images must be below --images, --learning-rate above 0.")
+    if not 0 <= config.warmup_images < config.images:
+        raise UsageError(
+            f"--warmup-images must be 0 or more and below --images ({config.images}), got "
+            f"{config.warmup_images}."
+        )
+    if not 0 < config.learning_rate < np.inf:
+        raise UsageError(f"--learning-rate must be above 0, got {config.learning_rate}.")
+    if not 0 <= config.weight_decay < np.inf:
+        raise UsageError(f"--weight-decay must be 0 or more, got {config.weight_decay}.")
     if config.batch_images > config.images:
         raise UsageError("--batch-images is more than --images.")
-    if config.stride not in (2, 4, 8):
-        raise UsageError(f"--stride must be 2, 4 or 8, got {config.stride}.")
-    if len(config.channels) < 2 or min(config.channels) < 1:
-        raise UsageError("--channels needs two numbers or more, each 1 or more.")
     if min(config.workers, config.threads, config.seed, config.average_images) < 0:
         raise UsageError("--workers, --threads, --seed and --average-images must be 0 or more.")
     if config.subset is not None and config.subset < 1:
@@ -140,8 +142,14 @@ def check_inputs(config: TrainLandmarksConfig) -> None:
     if config.start is not None and not (config.start / "config.json").is_file():
         raise UnreadableFileError(f"--start {config.start} holds no landmark detector.")
     need_torch_packages("Training", "accelerate", "tensorboard")
+    from XraySynthLib.detection.network import NetworkConfig
     from XraySynthLib.training.run_folder import check_run_folder
 
+    try:
+        network = NetworkConfig(1, config.architecture, config.channels, config.stride)
+        network.check_side(config.side_px)
+    except ValueError as error:
+        raise UsageError(f"--channels, --stride and --side-px: {error}") from error
     check_run_folder(config.output, _options(config))
 
 
@@ -213,8 +221,8 @@ def run(config: TrainLandmarksConfig) -> Path:
         people |= set(start.config.people)
 
     def look() -> dict[str, float | None]:
-        count = min(NORM_IMAGES, config.images)
         batch = config.batch_images
+        count = max(min(NORM_IMAGES, config.images, config.check_images), batch)
         renew_norms(state.average.model, examples, config.images, count, batch)
         return _look(config, folder, state, validation, watched.names, sorted(people))
 

@@ -41,7 +41,7 @@ def read_raster(path: Path) -> list[Xray]:
         UnreadableFileError: If it is missing, damaged, coloured, transparent or holds NaN.
     """
     check_file(path)
-    with reading(path, "a TIFF, PNG or JPEG image"), quiet_stderr(), warnings.catch_warnings():
+    with reading(path, "an image"), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=READ_FORMATS) as image:
             pages = [_page(page, path) for page in ImageSequence.Iterator(image)]
