@@ -81,10 +81,9 @@ class PlaceNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise (B, C, ...)."""
-        shape = (1, -1, *(1,) * (x.ndim - 2))
-        variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
-        scale = torch.rsqrt(variance + self.eps)
-        return (x - mean) * scale * self.weight.view(shape) + self.bias.view(shape)
+        # Channels last, as they lie in memory already: torch normalises that in one pass.
+        places = F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, self.eps)
+        return places.movedim(-1, 1)
 
 
 def with_place_norms(network: nn.Module) -> nn.Module:
