@@ -15,6 +15,7 @@ from XraySynthLib.data import Sample
 from XraySynthLib.data.sets import open_set
 from XraySynthLib.geometry import CArmPose, Intrinsics, View
 from XraySynthLib.geometry.transforms import translation
+from XraySynthLib.workflows.sample import SHIPPED
 from XraySynthSlicer.jobs import Job, empty_folder
 from XraySynthSlicer.nodes import samples_to_sequence
 
@@ -79,9 +80,9 @@ class SamplerLogic:
             options["source-to-detector-mm"] = detector.source_to_detector_mm
         if parameters.model:
             options["model"] = parameters.model
-            side_px = _side_px(Path(parameters.model))
-            if pose is not None and side_px:
-                limits["pixel-spacing-mm"] = (float(detector.size_mm.max()) / side_px,) * 2
+        side_px = _side_px(Path(parameters.model or SHIPPED / parameters.condition.value))
+        if pose is not None and side_px:
+            limits["pixel-spacing-mm"] = (float(detector.size_mm.max()) / side_px,) * 2
         words = [f"--{name}={value}" for name, value in options.items()]
         for name, values in limits.items():
             words += [f"--{name}", *map(str, values)]
