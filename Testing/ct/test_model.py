@@ -62,14 +62,18 @@ class TestGenerate:
 
     def test_what_each_guidance_asks_beside(self, generator, kinds, monkeypatch):
         asked = []
-        flow = generator.latents.forward
+        code, velocity = generator.latents.code, generator.latents.velocity
 
-        def spy(state, times, kinds, scalars):
+        def marked(kinds):
             withheld = bool((kinds == generator.latents.withheld).all())
-            asked.append((withheld, int(scalars.isnan().sum())))
-            return flow(state, times, kinds, scalars)
+            return code(kinds), withheld
 
-        monkeypatch.setattr(generator.latents, "forward", spy)
+        def spy(state, times, marked, scalars):
+            asked.append((marked[1], int(scalars.isnan().sum())))
+            return velocity(state, times, marked[0], scalars)
+
+        monkeypatch.setattr(generator.latents, "code", marked)
+        monkeypatch.setattr(generator.latents, "velocity", spy)
 
         def made(scalars=KNOWN, **weights):
             asked.clear()
@@ -102,6 +106,32 @@ class TestGenerate:
         refined = generator.generate(kinds, SCALARS, 0, **STEPS)
         assert 0 < np.abs(smooth - refined).max() < 1000 * generator.config.residual_scale * 10
 
+    def test_maps_take_what_the_scanners_range_leaves(self, generator, monkeypatch):
+        nothing = torch.full((1, 1, 16, 16, 16), -5.0)
+        maps = {"muscle": ((-1024.0, 0.0), (10.0, 20.0))}
+        mapping = Generator(
+            replace(generator.config, hu_maps=maps),
+            generator.autoencoder, generator.latents, generator.refiner,
+        )  # fmt: skip
+        kinds = np.full((16, 16, 16), KIND_NAMES.index("muscle"), np.uint8)
+        monkeypatch.setattr(mapping.autoencoder, "decode", lambda latents, kinds: nothing)
+        made = mapping.generate(kinds, SCALARS, 0, latent_steps=1, refiner_steps=0)
+        assert (made == 10).all()
+
+    def test_temperature_is_the_deviation_of_the_refiners_noise(
+        self, generator, kinds, monkeypatch
+    ):
+        """A flow that makes nothing but noise: without noise nothing is added."""
+        monkeypatch.setattr(generator.refiner, "forward", lambda s, t, k, n, g: torch.zeros_like(s))
+        made = {
+            temperature: generator.generate(kinds, SCALARS, 0, temperature=temperature, **STEPS)
+            for temperature in (0.0, 0.5, 1.0)
+        }
+        half, whole = (made[temperature] - made[0.0] for temperature in (0.5, 1.0))
+        inside = np.abs(made[0.0]) < 900
+        assert whole[inside].std() == pytest.approx(1000 * 0.05, rel=0.05)
+        assert np.abs(whole - 2 * half)[inside].max() <= 2  # whole HU
+
     @torch.inference_mode()
     def test_latents_are_brought_back_to_the_decoders_scale(self, generator, kinds, monkeypatch):
         """A flow that makes nothing but noise: the decoder gets it scaled, channel by channel."""
@@ -111,7 +141,7 @@ class TestGenerate:
             seen.append(latents)
             return torch.zeros(1, 1, *kinds.shape[1:])
 
-        monkeypatch.setattr(generator.latents, "forward", lambda s, t, k, n: torch.zeros_like(s))
+        monkeypatch.setattr(generator.latents, "velocity", lambda s, t, c, n: torch.zeros_like(s))
         monkeypatch.setattr(generator.autoencoder, "decode", spy)
         generator.generate(kinds, SCALARS, 9, latent_steps=1, refiner_steps=0)
         noise = torch.randn(1, 4, 4, 8, 4, generator=torch.Generator().manual_seed(9))

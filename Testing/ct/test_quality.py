@@ -1,5 +1,8 @@
 """Each complaint about a generated CT, and none where there is no reason."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +17,7 @@ from XraySynthLib.ct.quality import (
 )
 from XraySynthLib.ct.tissues import KINDS
 
-LIMITS = {"muscle": (30.0, 50.0, 70.0), "sacrum": (300.0, 400.0, 500.0)}
+LIMITS = {"muscle": (45.0, 50.0, 55.0), "sacrum": (350.0, 400.0, 450.0)}
 
 
 @pytest.fixture
@@ -61,7 +64,43 @@ def test_a_wrong_median(check):
         values[kinds == KINDS.index(Label.MUSCLE)] -= 40
 
     sentence = complaint_of(check(darker))
-    assert sentence.startswith("the median of muscle is 1") and "outside 30 to 70" in sentence
+    assert re.fullmatch(r"the median of muscle is (9|10|11) HU, in training 45 to 55", sentence)
+
+
+def test_how_far_beyond_training_a_median_may_lie(check):
+    def sacrum_at(hu):
+        def change(values, kinds):
+            values[kinds == KINDS.index(Label.SACRUM)] = hu
+
+        return change
+
+    # 25 HU and a tenth of 400 beyond 350 and 450.
+    for hu, passes in ((286, True), (284, False), (514, True), (516, False)):
+        assert (check(sacrum_at(hu)).complaints == ()) == passes
+
+
+def test_one_femur_denser_than_the_other(check):
+    def femora(left_hu, right_hu):
+        def change(values, kinds):
+            values[kinds == KINDS.index(Label.LEFT_FEMUR)] = left_hu
+            values[kinds == KINDS.index(Label.RIGHT_FEMUR)] = right_hu
+
+        return change
+
+    assert check(femora(400, 560), {}).complaints == ()
+    assert complaint_of(check(femora(400, 580), {})) == (
+        "the medians of left femur 400 and of right femur 580 HU differ by more than those of one "
+        "person"
+    )
+
+
+def test_sides_of_which_one_is_cut_are_not_compared(check):
+    def cut(values, kinds):
+        right = kinds == KINDS.index(Label.RIGHT_FEMUR)
+        values[right] = 900
+        kinds[right & (np.arange(kinds.shape[0]) % 3 == 0)[:, None, None]] = 0
+
+    assert check(cut, {}).complaints == ()
 
 
 def test_a_kind_of_few_voxels_is_not_judged(check):
@@ -114,8 +153,9 @@ def test_dice():
 
 def test_what_training_says(ready):
     assert bone_agreement(ready.values_hu, ready.kinds) == 1 == least_agreement([ready])
-    low, middle, high = tissue_hu([ready, ready])["muscle"]
-    assert (low, middle, high) == pytest.approx((50 - 16.4, 50, 50 + 16.4), abs=1.5)
+    darker = replace(ready, values_hu=ready.values_hu - 10)
+    low, middle, high = tissue_hu([ready, darker, ready])["muscle"]
+    assert (low, middle, high) == pytest.approx((40, 50, 50), abs=1.5)
     assert set(tissue_hu([ready])) == set(median_hu(ready.values_hu, ready.kinds)) == {
         "air", "muscle", "left_femur", "right_femur", "sacrum",
     }  # fmt: skip

@@ -46,7 +46,10 @@ from XraySynthLib.training.tensor_files import halved, save_tensors
 PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
 LATENT_STEPS, REFINER_STEPS = 10, 8
-GUIDANCE, QUALITY_GUIDANCE = 1.0, 1.5
+GUIDANCE, QUALITY_GUIDANCE = 1.5, 1.5
+REFINER_TEMPERATURE = 0.75
+"""Standard deviation of the noise that becomes texture: from that of training, 1, the flow makes a
+fifth to twice more of it inside bones than there is."""
 QUALITY = tuple(SCALARS).index("bone_quality")
 
 
@@ -132,6 +135,7 @@ class Generator:
         refiner_steps: int = REFINER_STEPS,
         guidance: float = GUIDANCE,
         quality_guidance: float = QUALITY_GUIDANCE,
+        temperature: float = REFINER_TEMPERATURE,
     ) -> NDArray:
         """Make a CT.
 
@@ -144,6 +148,7 @@ class Generator:
             guidance: Weight of labels and numbers against knowing nothing (Ho & Salimans 2022,
                 arXiv 2207.12598); 1 for none.
             quality_guidance: Weight of the bone quality, where it is known, against all but it.
+            temperature: Of the noise at full resolution.
 
         Returns:
             (K, J, I) float32, whole HU.
@@ -156,8 +161,10 @@ class Generator:
         latents = self._latents(condition, numbers, random, latent_steps, weights)
         guess = in_slabs(self.autoencoder.decode, DECODER_HALO, condition, latents)
         if refiner_steps:
-            guess = guess + self._residual(guess, condition, numbers, random, refiner_steps)
-        values_hu = guess[0, 0].cpu().numpy()[inside] * UNIT_HU
+            guess = guess + self._residual(
+                guess, condition, numbers, random, refiner_steps, temperature
+            )
+        values_hu = to_hu(guess[0, 0].cpu().numpy()[inside])
         return to_hu(mapped(values_hu, kinds, self.config.hu_maps) / UNIT_HU)
 
     def _latents(
@@ -172,20 +179,20 @@ class Generator:
         networks = self.config.networks
         shape = tuple(size // LATENT_STRIDE for size in kinds.shape[1:])
         noise = torch.randn((1, networks.latent_channels, *shape), generator=random)
-        withheld = torch.full_like(kinds, networks.n_kinds)
-        unknown = torch.full_like(scalars, float("nan"))
+        told_code = self.latents.code(kinds)
+        no_code = self.latents.code(torch.full_like(kinds, networks.n_kinds))
         any_quality = scalars.clone()
         any_quality[:, QUALITY] = float("nan")
-        guided = [(withheld, unknown, weights[0])]
+        guided = [(no_code, torch.full_like(scalars, float("nan")), weights[0])]
         if not scalars[:, QUALITY].isnan().any():
-            guided.append((kinds, any_quality, weights[1]))
+            guided.append((told_code, any_quality, weights[1]))
 
         def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-            told = self.latents(state, times, kinds, scalars)
+            told = self.latents.velocity(state, times, told_code, scalars)
             result = told
-            for its_kinds, its_scalars, weight in guided:
+            for code, numbers, weight in guided:
                 if weight != 1:
-                    untold = self.latents(state, times, its_kinds, its_scalars)
+                    untold = self.latents.velocity(state, times, code, numbers)
                     result = result + (weight - 1) * (told - untold)
             return result
 
@@ -203,10 +210,11 @@ class Generator:
         scalars: torch.Tensor,
         random: torch.Generator,
         n_steps: int,
+        temperature: float,
     ) -> torch.Tensor:
         """What the decoder leaves out, (1, 1, K, J, I)."""
         blocks = to_blocks(guess)
-        noise = torch.randn(blocks.shape, generator=random).to(self.device)
+        noise = temperature * torch.randn(blocks.shape, generator=random).to(self.device)
 
         def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             return in_slabs(

@@ -230,19 +230,34 @@ class ConditionedFlow(nn.Module):
         scalars: torch.Tensor,
         guess: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """The velocity, see `velocity`; kinds (B, K, J, I), `withheld` throughout for no labels."""
+        return self.velocity(state, times, self.code(kinds), scalars, guess)
+
+    def code(self, kinds: torch.Tensor) -> torch.Tensor:
+        """A label map's features, the same at all times: (B, K, J, I) -> (B, channels, k, j, i)."""
+        return self.halve(self.labels(kinds))
+
+    def velocity(
+        self,
+        state: torch.Tensor,
+        times: torch.Tensor,
+        code: torch.Tensor,
+        scalars: torch.Tensor,
+        guess: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The velocity.
 
         Args:
             state: (B, C, k, j, i).
             times: (B,) 0 for data to 1 for noise.
-            kinds: (B, K, J, I) kinds of tissue; `withheld` throughout for no labels.
+            code: (B, channels, k, j, i) see `code`.
             scalars: (B, S) numbers; NaN where one is not known.
             guess: (B, G, k, j, i), or None where the flow takes none.
         """
         known = ~scalars.isnan()
         numbers = torch.cat([torch.nan_to_num(scalars), known.to(scalars.dtype)], dim=1)
         spread = numbers[:, :, None, None, None].expand(-1, -1, *state.shape[2:])
-        parts = [state, self.halve(self.labels(kinds)), spread]
+        parts = [state, code, spread]
         if guess is not None:
             parts.insert(1, guess)
         # MONAI's time embedding is made for 0..1000.

@@ -1,6 +1,6 @@
 """Whether a generated CT is what its condition says: measures, limits, a record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,32 +11,36 @@ from scipy import ndimage
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.ct.intensity import HIGHEST_HU, LOWEST_HU
 from XraySynthLib.ct.store import TrainingVolume
-from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, bone_mask
+from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, MIRRORED, bone_mask
 
 BONE_HU = 150.0
 """Above it a voxel reads as bone; trabeculae of the old lie below it."""
 STRAY_HU, STRAY_MM = 300.0, 6.0
 """Bright voxels so far from every bone are strays (plaques, implants and the table aside)."""
-N_HU_VOXELS = 200_000
 DENSE = (Label.IMPLANT, Label.TABLE)
 MAX_STRAY_ML, MAX_CLIPPED_SHARE = 10.0, 0.01
 AGREEMENT_SLACK = 0.9
 """How far below the training's 5th percentile a CT's agreement with its bones may fall."""
+HU_SLACK, HU_SLACK_SHARE = 25.0, 0.1
+"""How far beyond the training's medians one may lie: HU, and a share of the median besides."""
+MAX_SIDE_RATIO, MIN_SIDE_SHARE = 1.35, 0.8
+"""Left and right bones' medians differ by a few percent in people; judged where one side has at
+least this share of the other's voxels."""
 MIN_VOXELS = 500
+"""A kind with fewer is all rim; its median is not judged."""
 
 
 def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float, float]]:
-    """5th, 50th and 95th percentile of each kind's HU over volumes, by its name."""
-    found: dict[int, list[NDArray]] = {}
+    """Least, middle and greatest of each kind's median HU, a volume each, by its name."""
+    found: dict[str, list[float]] = {}
     for volume in volumes:
-        for kind in np.unique(volume.kinds).tolist():
-            values = volume.values_hu[volume.kinds == kind]
-            found.setdefault(kind, []).append(values[:: len(values) // N_HU_VOXELS + 1])
-    result = {}
-    for kind, parts in sorted(found.items()):
-        low, middle, high = np.percentile(np.concatenate(parts), (5, 50, 95)).tolist()
-        result[KIND_NAMES[kind]] = (round(low, 1), round(middle, 1), round(high, 1))
-    return result
+        for name, median in median_hu(volume.values_hu, volume.kinds).items():
+            if (volume.kinds == KIND_NAMES.index(name)).sum() >= MIN_VOXELS:
+                found.setdefault(name, []).append(median)
+    return {
+        name: (min(medians), float(np.median(medians)), max(medians))
+        for name, medians in found.items()
+    }
 
 
 def dice(one: NDArray, other: NDArray) -> float:
@@ -128,17 +132,44 @@ def quality_of(
             f"the bones agree with the label map by {agreement:.2f}, in training by "
             f"{least_agreement:.2f} or more"
         )
-    for name, median in medians.items():
-        # A kind with few voxels is all rim.
-        if name in tissue_hu and (kinds == KIND_NAMES.index(name)).sum() >= MIN_VOXELS:
-            low, _, high = tissue_hu[name]
-            if not low <= median <= high:
-                complaints.append(
-                    f"the median of {name.replace('_', ' ')} is {median:.0f} HU, outside "
-                    f"{low:.0f} to {high:.0f}"
-                )
+    sizes = {name: int((kinds == KIND_NAMES.index(name)).sum()) for name in medians}
+    judged = {name: hu for name, hu in medians.items() if sizes[name] >= MIN_VOXELS}
+    complaints += [*_unlike_training(judged, tissue_hu), *_unlike_other_side(judged, sizes)]
     if stray_ml > MAX_STRAY_ML:
         complaints.append(f"{stray_ml:.1f} ml of bright voxels lie far from every bone")
     if clipped > MAX_CLIPPED_SHARE:
         complaints.append(f"{clipped:.1%} of the body is at an end of the HU range")
     return Quality(agreement, medians, stray_ml, int(strays), clipped, tuple(complaints))
+
+
+def _unlike_training(
+    medians: Mapping[str, float], tissue_hu: Mapping[str, Sequence[float]]
+) -> Iterator[str]:
+    """Complaints of medians beyond the training's."""
+    for name, median in medians.items():
+        if name in tissue_hu:
+            low, middle, high = tissue_hu[name]
+            slack = HU_SLACK + HU_SLACK_SHARE * abs(middle)
+            if not low - slack <= median <= high + slack:
+                yield (
+                    f"the median of {name.replace('_', ' ')} is {median:.0f} HU, in training "
+                    f"{low:.0f} to {high:.0f}"
+                )
+
+
+def _unlike_other_side(medians: Mapping[str, float], sizes: Mapping[str, int]) -> Iterator[str]:
+    """Complaints of bones unlike those of the other side."""
+    for pair in MIRRORED.items():
+        names = [KIND_NAMES[KINDS.index(kind)] for kind in pair]
+        if not set(names) <= set(medians):
+            continue
+        fewer, more_voxels = sorted(sizes[name] for name in names)
+        less, more = sorted(medians[name] for name in names)
+        if (
+            fewer >= MIN_SIDE_SHARE * more_voxels
+            and more > MAX_SIDE_RATIO * max(less, 0) + HU_SLACK
+        ):
+            told = " and of ".join(
+                f"{name.replace('_', ' ')} {medians[name]:.0f}" for name in names
+            )
+            yield f"the medians of {told} HU differ by more than those of one person"

@@ -43,11 +43,9 @@ def quantile_maps(
         if sum(len(part) for part in made) < MIN_VOXELS:
             continue
         before, after = (np.quantile(np.concatenate(part), SHARES) for part in (made, real))
-        before, first = np.unique(before, return_index=True)
-        maps[KIND_NAMES[kind]] = (
-            tuple(before.round(1).tolist()),
-            tuple(after[first].round(1).tolist()),
-        )
+        before, tied = np.unique(before.round(1), return_inverse=True)
+        after = np.bincount(tied, after) / np.bincount(tied)
+        maps[KIND_NAMES[kind]] = tuple(before.tolist()), tuple(after.round(1).tolist())
     for right, left in sides.items():
         if KIND_NAMES[left] in maps:
             maps[KIND_NAMES[right]] = maps[KIND_NAMES[left]]

@@ -310,10 +310,13 @@ class CtTraining:
         return folder
 
     def _hu_maps(self, generator: Generator) -> dict[str, QuantileMap]:
-        """Quantile maps, of CTs generated from labels that the generator has not learned from."""
+        """Quantile maps, of CTs generated from labels that the generator has not learned from.
+
+        A kind of tissue that none of these holds, as metal, is measured where it was learned from.
+        """
         chosen = self.watched[:N_MAPPED]
         seen = {kind for volume in chosen for kind in np.unique(volume.kinds).tolist()}
-        for volume in [*self.watched[N_MAPPED:], *self.volumes]:  # rare tissues: implants
+        for volume in [*self.watched[N_MAPPED:], *self.volumes]:
             there = set(np.unique(volume.kinds).tolist())
             if not there <= seen:
                 chosen.append(volume)
