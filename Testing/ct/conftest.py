@@ -74,7 +74,7 @@ def generator_config() -> GeneratorConfig:
         latent_deviation=(1.0, 2.0, 3.0, 4.0),
         residual_scale=0.05,
         spacing_mm=(2.5, 3.4),
-        tissue_hu={"muscle": (30.0, 50.0, 70.0)},
+        tissue_hu={"muscle": (30.0, 50.0, 70.0, 0.0)},
         least_agreement=0.9,
         people=("anna", "ben"),
         training={"autoencoder_crops": 5},

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from XraySynthLib.ct.model import (
-    QUALITY,
     Generator,
     load_generator,
     read_generator_config,
     save_generator,
 )
 from XraySynthLib.ct.networks import Autoencoder
-from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, scalars_of
+from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, QUALITY, scalars_of
 from XraySynthLib.ct.tissues import SCALARS as NUMBERS
 from XraySynthLib.errors import UnreadableFileError
 

@@ -15,19 +15,19 @@ from XraySynthLib.ct.quality import (
     quality_of,
     tissue_hu,
 )
-from XraySynthLib.ct.tissues import KINDS
+from XraySynthLib.ct.tissues import KINDS, QUALITY
 
-LIMITS = {"muscle": (45.0, 50.0, 55.0), "sacrum": (350.0, 400.0, 450.0)}
+LIMITS = {"muscle": (45.0, 50.0, 55.0, 0.0), "sacrum": (350.0, 400.0, 450.0, 0.0)}
 
 
 @pytest.fixture
 def check(ready):
     """`check(change)`: quality of the patient after `change(values_hu, kinds)`."""
 
-    def check(change=lambda values, kinds: None, limits=LIMITS):
+    def check(change=lambda values, kinds: None, limits=LIMITS, bone_quality=0.0):
         values, kinds = ready.values_hu.astype(np.float32), ready.kinds.copy()
         change(values, kinds)
-        return quality_of(values, kinds, 2.5, limits, 0.9)
+        return quality_of(values, kinds, 2.5, limits, 0.9, bone_quality)
 
     return check
 
@@ -64,7 +64,10 @@ def test_a_wrong_median(check):
         values[kinds == KINDS.index(Label.MUSCLE)] -= 40
 
     sentence = complaint_of(check(darker))
-    assert re.fullmatch(r"the median of muscle is (9|10|11) HU, in training 45 to 55", sentence)
+    assert re.fullmatch(
+        r"the median of muscle is (9|10|11) HU; after the training CTs it should be 15 to 85",
+        sentence,
+    )
 
 
 def test_how_far_beyond_training_a_median_may_lie(check):
@@ -77,6 +80,18 @@ def test_how_far_beyond_training_a_median_may_lie(check):
     # 25 HU and a tenth of 400 beyond 350 and 450.
     for hu, passes in ((286, True), (284, False), (514, True), (516, False)):
         assert (check(sacrum_at(hu)).complaints == ()) == passes
+
+
+def test_bone_goes_with_the_bone_quality(check):
+    limits = {"sacrum": (350.0, 400.0, 450.0, 100.0)}
+    for quality, median in ((0.0, 400), (2.0, 600), (-2.0, 200)):
+
+        def dense(values, kinds, median=median):
+            values[kinds == KINDS.index(Label.SACRUM)] = median
+
+        assert check(dense, limits, quality).complaints == ()
+        assert check(dense, limits, np.nan).complaints == ()
+        assert "of sacrum" in complaint_of(check(dense, limits, -quality or 2.0))
 
 
 def test_one_femur_denser_than_the_other(check):
@@ -107,7 +122,7 @@ def test_a_kind_of_few_voxels_is_not_judged(check):
     def speck(values, kinds):
         kinds[0, 5, 5:9] = KINDS.index(Label.VESSEL)
 
-    assert check(speck, {"vessel": (400.0, 500.0, 600.0)}).complaints == ()
+    assert check(speck, {"vessel": (400.0, 500.0, 600.0, 0.0)}).complaints == ()
 
 
 def test_strays(check):
@@ -154,8 +169,20 @@ def test_dice():
 def test_what_training_says(ready):
     assert bone_agreement(ready.values_hu, ready.kinds) == 1 == least_agreement([ready])
     darker = replace(ready, values_hu=ready.values_hu - 10)
-    low, middle, high = tissue_hu([ready, darker, ready])["muscle"]
-    assert (low, middle, high) == pytest.approx((40, 50, 50), abs=1.5)
+    assert tissue_hu([ready, darker, ready])["muscle"] == pytest.approx((40, 50, 50, 0), abs=1.5)
     assert set(tissue_hu([ready])) == set(median_hu(ready.values_hu, ready.kinds)) == {
         "air", "muscle", "left_femur", "right_femur", "sacrum",
     }  # fmt: skip
+
+
+def test_training_tells_how_bone_goes_with_its_quality(ready):
+    def person(quality):
+        values_hu = ready.values_hu.astype(float)
+        values_hu[ready.kinds == KINDS.index(Label.SACRUM)] = 300 + 80 * quality
+        scalars = ready.scalars.copy()
+        scalars[QUALITY] = quality
+        return replace(ready, values_hu=values_hu, scalars=scalars)
+
+    said = tissue_hu([person(quality) for quality in np.linspace(-1, 1, 9)])
+    assert said["sacrum"] == pytest.approx((300, 300, 300, 80), abs=1)
+    assert said["muscle"][3] == 0

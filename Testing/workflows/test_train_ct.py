@@ -122,7 +122,7 @@ class TestTrain:
         assert model["name"] == "tiny" and model["spacing_mm"] == [10, 10]
         assert model["people"] == ["anna", "ben", "carl", "zoe"]
         assert model["training"]["volumes"] == 2  # the third is watched
-        low, middle, high = model["tissue_hu"]["sacrum"]
+        low, middle, high, _ = model["tissue_hu"]["sacrum"]
         assert 480 < low <= middle <= high < 520 and model["least_agreement"] == 1
 
     def test_the_drawn_parameters_are_learned_from(self, people):

@@ -32,7 +32,7 @@ from XraySynthLib.ct.networks import (
 from XraySynthLib.ct.quantiles import QuantileMap, mapped
 from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
 from XraySynthLib.ct.store import MULTIPLE
-from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
+from XraySynthLib.ct.tissues import KIND_NAMES, QUALITY, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.training.flow import sampled
@@ -50,7 +50,6 @@ GUIDANCE, QUALITY_GUIDANCE = 1.5, 1.5
 REFINER_TEMPERATURE = 0.75
 """Standard deviation of the noise that becomes texture: from that of training, 1, the flow makes a
 fifth to twice more of it inside bones than there is."""
-QUALITY = tuple(SCALARS).index("bone_quality")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class GeneratorConfig:
         latent_deviation: (L,) of the latents' channels.
         residual_scale: Of what the decoder leaves out.
         spacing_mm: Least and greatest voxel size of its training.
-        tissue_hu: Of each kind's name: the 5th, 50th and 95th percentile of its training, HU.
+        tissue_hu: Of each kind's name: its medians of the training, see `quality.tissue_hu`.
         least_agreement: 5th percentile of `quality.bone_agreement` of its training.
         hu_maps: Of each kind's name: what the networks' HU become, see `quantiles`.
         people: Everybody behind the training CTs.
@@ -82,7 +81,7 @@ class GeneratorConfig:
     latent_deviation: tuple[float, ...]
     residual_scale: float
     spacing_mm: tuple[float, float]
-    tissue_hu: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    tissue_hu: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
     least_agreement: float = 0.0
     hu_maps: Mapping[str, QuantileMap] = field(default_factory=dict)
     people: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from scipy import ndimage
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.ct.intensity import HIGHEST_HU, LOWEST_HU
 from XraySynthLib.ct.store import TrainingVolume
-from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, MIRRORED, bone_mask
+from XraySynthLib.ct.tissues import BONES, KIND_NAMES, KINDS, MIRRORED, QUALITY, bone_mask
 
 BONE_HU = 150.0
 """Above it a voxel reads as bone; trabeculae of the old lie below it."""
@@ -23,6 +23,10 @@ AGREEMENT_SLACK = 0.9
 """How far below the training's 5th percentile a CT's agreement with its bones may fall."""
 HU_SLACK, HU_SLACK_SHARE = 25.0, 0.1
 """How far beyond the training's medians one may lie: HU, and a share of the median besides."""
+QUALITY_RANGE = -2.0, 2.0
+"""Where the networks' number of the bone quality may lie if it is not known."""
+MIN_FITTED = 8
+"""So many CTs tell how a bone's median goes with the bone quality."""
 MAX_SIDE_RATIO, MIN_SIDE_SHARE = 1.35, 0.8
 """Left and right bones' medians differ by a few percent in people; judged where one side has at
 least this share of the other's voxels."""
@@ -30,16 +34,40 @@ MIN_VOXELS = 500
 """A kind with fewer is all rim; its median is not judged."""
 
 
-def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float, float]]:
-    """Least, middle and greatest of each kind's median HU, a volume each, by its name."""
-    found: dict[str, list[float]] = {}
+def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float, float, float]]:
+    """What training says of each kind's median HU, by its name.
+
+    Returns:
+        Least, middle and greatest of the medians, a volume each, less what the bone quality makes
+        of them; and that, HU for each unit of the networks' number of it, 0 for what is no bone.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
     for volume in volumes:
+        quality = float(volume.scalars[QUALITY])
+        sizes = kind_sizes(volume.kinds)
         for name, median in median_hu(volume.values_hu, volume.kinds).items():
-            if (volume.kinds == KIND_NAMES.index(name)).sum() >= MIN_VOXELS:
-                found.setdefault(name, []).append(median)
+            if sizes[name] >= MIN_VOXELS:
+                found.setdefault(name, []).append((quality, median))
+    result = {}
+    for name, pairs in found.items():
+        qualities, medians = np.array(pairs).T
+        known = np.isfinite(qualities)
+        slope = 0.0
+        if KINDS[KIND_NAMES.index(name)] in BONES and known.sum() >= MIN_FITTED:
+            slope = float(np.polyfit(qualities[known], medians[known], 1)[0])
+        rest = medians - slope * np.nan_to_num(qualities)
+        numbers = float(rest.min()), float(np.median(rest)), float(rest.max()), slope
+        result[name] = tuple(round(number, 1) for number in numbers)
+    return result
+
+
+def kind_sizes(kinds: NDArray) -> dict[str, int]:
+    """Voxels of each kind, by its name."""
     return {
-        name: (min(medians), float(np.median(medians)), max(medians))
-        for name, medians in found.items()
+        name: int(n)
+        for name, n in zip(
+            KIND_NAMES, np.bincount(kinds.ravel(), minlength=len(KINDS)), strict=True
+        )
     }
 
 
@@ -104,6 +132,7 @@ def quality_of(
     spacing_mm: float,
     tissue_hu: Mapping[str, Sequence[float]],
     least_agreement: float,
+    bone_quality: float = float("nan"),
 ) -> Quality:
     """Measure a generated CT against its condition and its model's training.
 
@@ -111,8 +140,9 @@ def quality_of(
         values_hu: (K, J, I).
         kinds: (K, J, I) kinds of tissue of the condition.
         spacing_mm: Edge of a voxel.
-        tissue_hu: Percentiles of the training, see `tissue_hu`.
+        tissue_hu: The training's, see `tissue_hu`.
         least_agreement: The training's, see `least_agreement`.
+        bone_quality: The networks' number of it; NaN where it is not known.
     """
     medians = median_hu(values_hu, kinds)
     bone = bone_mask(kinds)
@@ -132,9 +162,12 @@ def quality_of(
             f"the bones agree with the label map by {agreement:.2f}, in training by "
             f"{least_agreement:.2f} or more"
         )
-    sizes = {name: int((kinds == KIND_NAMES.index(name)).sum()) for name in medians}
+    sizes = kind_sizes(kinds)
     judged = {name: hu for name, hu in medians.items() if sizes[name] >= MIN_VOXELS}
-    complaints += [*_unlike_training(judged, tissue_hu), *_unlike_other_side(judged, sizes)]
+    complaints += [
+        *_unlike_training(judged, tissue_hu, bone_quality),
+        *_unlike_other_side(judged, sizes),
+    ]
     if stray_ml > MAX_STRAY_ML:
         complaints.append(f"{stray_ml:.1f} ml of bright voxels lie far from every bone")
     if clipped > MAX_CLIPPED_SHARE:
@@ -143,17 +176,20 @@ def quality_of(
 
 
 def _unlike_training(
-    medians: Mapping[str, float], tissue_hu: Mapping[str, Sequence[float]]
+    medians: Mapping[str, float], tissue_hu: Mapping[str, Sequence[float]], bone_quality: float
 ) -> Iterator[str]:
     """Complaints of medians beyond the training's."""
+    known = np.isfinite(bone_quality)
     for name, median in medians.items():
         if name in tissue_hu:
-            low, middle, high = tissue_hu[name]
+            low, middle, high, slope = tissue_hu[name]
             slack = HU_SLACK + HU_SLACK_SHARE * abs(middle)
-            if not low - slack <= median <= high + slack:
+            reach = slope * np.array([bone_quality] * 2 if known else QUALITY_RANGE)
+            low, high = low + reach.min() - slack, high + reach.max() + slack
+            if not low <= median <= high:
                 yield (
-                    f"the median of {name.replace('_', ' ')} is {median:.0f} HU, in training "
-                    f"{low:.0f} to {high:.0f}"
+                    f"the median of {name.replace('_', ' ')} is {median:.0f} HU; after the "
+                    f"training CTs it should be {low:.0f} to {high:.0f}"
                 )
 
 

@@ -33,6 +33,7 @@ SCALARS = {
     "noise_hu": (12.0, 8.0),
 }
 """Numbers about the grid, the person's habitus and the scan that a CT is conditioned on."""
+QUALITY = tuple(SCALARS).index("bone_quality")
 
 
 def kinds_of(labels: NDArray) -> NDArray:

@@ -130,7 +130,7 @@ def generated_volume(
 ) -> tuple[Volume, "Quality"]:
     """A CT of a condition, with the condition's labels, and its quality record."""
     from XraySynthLib.ct.quality import quality_of
-    from XraySynthLib.ct.tissues import kinds_of, scalars_of
+    from XraySynthLib.ct.tissues import QUALITY, kinds_of, scalars_of
 
     labels = condition.rendered.labels
     assert labels is not None
@@ -140,5 +140,12 @@ def generated_volume(
     scalars = scalars_of({**condition.known, "spacing_mm": spacing_mm})
     values_hu = generator.generate(kinds, scalars, noise_seed)
     config = generator.config
-    quality = quality_of(values_hu, kinds, spacing_mm, config.tissue_hu, config.least_agreement)
+    quality = quality_of(
+        values_hu,
+        kinds,
+        spacing_mm,
+        config.tissue_hu,
+        config.least_agreement,
+        float(scalars[QUALITY]),
+    )
     return Volume(values_hu, condition.rendered.ras_from_ijk, labels), quality

@@ -3,7 +3,8 @@
     python Testing/slicer/standin/screenshots.py [--folder FOLDER] [--only NAME ...]
         [--sampler FOLDER]
 
-Without a trained sampler the picture of X-ray Sampler is of its panel alone. Needs no display. Some minutes on two idle cores.
+Without a trained sampler the picture of X-ray Sampler is of its panel alone. Needs no display. Some
+minutes on two idle cores.
 """
 
 import argparse
