@@ -45,7 +45,8 @@ def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float
     for volume in volumes:
         quality = float(volume.scalars[QUALITY])
         sizes = kind_sizes(volume.kinds)
-        for name, median in median_hu(volume.values_hu, volume.kinds).items():
+        values_hu = np.clip(volume.values_hu, LOWEST_HU, HIGHEST_HU)
+        for name, median in median_hu(values_hu, volume.kinds).items():
             if sizes[name] >= MIN_VOXELS:
                 found.setdefault(name, []).append((quality, median))
     result = {}
