@@ -1,11 +1,13 @@
 """A generator's folder, and what it makes."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from XraySynthLib.ct.model import (
     QUALITY,
@@ -19,6 +21,8 @@ from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, scalars_of
 from XraySynthLib.ct.tissues import SCALARS as NUMBERS
 from XraySynthLib.errors import UnreadableFileError
 
+NAN = math.nan
+SIZES = {"n_kinds": len(KINDS), "n_scalars": len(NUMBERS), "latent_channels": 4}
 STEPS = {"latent_steps": 2, "refiner_steps": 2}
 SCALARS = scalars_of({"fat_mm": 30.0})
 KNOWN = scalars_of({name: middle for name, (middle, _) in NUMBERS.items()})
@@ -142,7 +146,7 @@ class TestFolder:
         self.refused(folder, f"{part}.safetensors.* is damaged")
         other = folder / ("latents.safetensors" if part != "latents" else "refiner.safetensors")
         path.write_bytes(other.read_bytes())
-        self.refused(folder, f"{part}.safetensors.* other networks than config.json says")
+        self.refused(folder, f"{part}.safetensors.* another network than config.json says")
         path.unlink()
         self.refused(folder, f"{part}.safetensors.* is missing")
 
@@ -157,24 +161,75 @@ class TestFolder:
         [
             ({"format": "something"}, "no CT generator's"),
             ({"format_version": 2}, "another version; update XraySynth"),
-            ({"latent_mean": [0.0]}, "numbers of latents"),
+            ({"name": 7}, "name must be a list of names"),
+            ({"people": "anna"}, "people must be a list of names, got 'anna'"),
+            ({"people": ["anna", 7]}, "people must be a list of names"),
+            ({"latent_mean": [0.0]}, "latent_mean must be 4 numbers"),
+            ({"latent_mean": [0, 0, 0, NAN]}, "latent_mean must be finite"),
+            ({"latent_deviation": [1, 1, 1, 0]}, "latent_deviation must be finite and above 0"),
+            ({"latent_deviation": None}, "latent_deviation must be 4 numbers, got None"),
+            ({"residual_scale": "0.05"}, "residual_scale must be a number, got '0.05'"),
+            ({"residual_scale": [0.05]}, "residual_scale must be a number"),
+            ({"residual_scale": -1}, "residual_scale must be finite and above 0, got -1"),
+            ({"least_agreement": "x"}, "least_agreement must be a number, got 'x'"),
+            ({"least_agreement": NAN}, "least_agreement must be finite, got nan"),
+            ({"spacing_mm": ["2", "3"]}, "spacing_mm must be 2 numbers"),
+            ({"spacing_mm": [2.5]}, "spacing_mm must be 2 numbers"),
+            ({"spacing_mm": 2.5}, "spacing_mm must be 2 numbers, got 2.5"),
+            ({"spacing_mm": [3.4, 2.5]}, "spacing_mm must not fall"),
+            ({"tissue_hu": []}, "tissue_hu must be an object"),
+            ({"tissue_hu": {"brain": [1, 2, 3]}}, "tissue_hu must be an object of tissues"),
+            ({"tissue_hu": {"fat": [1, 2, NAN]}}, "tissue_hu of fat must be finite"),
+            ({"tissue_hu": {"fat": [1, 2]}}, "tissue_hu of fat must be 3 numbers"),
+            ({"tissue_hu": {"fat": ["1", "2", "3"]}}, "tissue_hu of fat must be 3 numbers"),
+            ({"tissue_hu": {"fat": "abc"}}, "tissue_hu of fat must be 3 numbers, got 'abc'"),
+            ({"hu_maps": {"fat": [[], []]}}, "hu_maps of fat must be numbers"),
+            ({"hu_maps": {"fat": ["12", "34"]}}, "hu_maps of fat must be numbers, got '12'"),
+            ({"hu_maps": {"fat": [["1"], ["2"]]}}, "hu_maps of fat must be numbers"),
+            ({"hu_maps": {"fat": [[1, 2], [1]]}}, "hu_maps of fat must be 2 numbers"),
+            ({"hu_maps": {"fat": [[2, 1], [1, 2]]}}, "hu_maps of fat must not fall"),
+            ({"hu_maps": {"fat": [[1, 2], [1, math.inf]]}}, "hu_maps of fat must be finite"),
+            ({"hu_maps": {"fat": [[1, 2]]}}, "hu_maps of fat must be two lists"),
+            ({"hu_maps": {"brain": [[1], [2]]}}, "hu_maps must be an object of tissues"),
             ({"scalars": ["age", "fat_mm", "belly_mm", "bone_quality", "noise_hu"]}, "tissues or"),
             ({"kinds": [kind.name for kind in KINDS]}, "tissues or numbers of another version"),
-            ({"networks": {"n_kinds": 18}}, "n_scalars"),
-            ({"depth": 3}, "depth"),
+            ({"networks": {"n_kinds": 18}}, "networks lacks 'n_scalars'"),
+            ({"networks": {**SIZES, "head_channels": -8}}, "head_channels must be a multiple of 8"),
+            ({"networks": {**SIZES, "head_channels": 24.5}}, "a multiple of 8, got 24.5"),
+            ({"networks": {**SIZES, "refiner_channels": 8}}, "refiner_channels must be a list of"),
+            ({"networks": 3}, "networks must be an object, got 3"),
+            ({"depth": 3}, "it has 'depth', which is unknown here"),
         ],
     )
     def test_a_config_that_cannot_be(self, folder, change, words):
         path = folder / "config.json"
         document = json.loads(path.read_text())
         path.write_text(json.dumps({**document, **change}))
-        with pytest.raises(UnreadableFileError, match=words):
+        with pytest.raises(UnreadableFileError, match=words) as caught:
+            read_generator_config(folder)
+        assert str(caught.value).endswith(".") and "__init__" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["networks", "kinds", "latent_mean", "tissue_hu", "people"])
+    def test_a_config_that_lacks_something(self, folder, name):
+        path = folder / "config.json"
+        document = json.loads(path.read_text())
+        del document[name]
+        path.write_text(json.dumps(document))
+        with pytest.raises(UnreadableFileError, match=f"it lacks '{name}'."):
             read_generator_config(folder)
 
+    def test_weights_that_are_not_finite(self, folder):
+        path = folder / "refiner.safetensors"
+        weights = load_file(path)
+        next(iter(weights.values())).view(-1)[0] = math.nan
+        save_file(weights, path)
+        self.refused(folder, "refiner.safetensors holds weights that are not finite")
+
     def test_no_config(self, folder):
-        (folder / "config.json").write_text("{")
-        with pytest.raises(UnreadableFileError, match=r"Cannot read .*config.json"):
-            read_generator_config(folder)
+        for text, words in (("{", "Expecting"), ("[" * 100_000, "nested too deeply")):
+            (folder / "config.json").write_text(text)
+            with pytest.raises(UnreadableFileError, match=f"Cannot read .*config.json: .*{words}"):
+                read_generator_config(folder)
         (folder / "config.json").unlink()
         with pytest.raises(UnreadableFileError, match="holds no CT generator"):
             load_generator(folder)
@@ -193,7 +248,7 @@ class TestFolder:
 
 
 def test_sizes_that_do_not_fit(generator_config, sizes):
-    with pytest.raises(ValueError, match="numbers of latents"):
+    with pytest.raises(ValueError, match="latent_mean must be 3 numbers"):
         replace(generator_config, networks=replace(sizes, latent_channels=3))
 
 

@@ -337,7 +337,7 @@ class TestGenerate:
         (model / "latents.safetensors").unlink()
         failed(make(model), 1, "latents.safetensors is missing")
         shutil.copyfile(model / "refiner.safetensors", model / "latents.safetensors")
-        failed(make(model), 1, "other networks than config.json says")
+        failed(make(model), 1, "another network than config.json says")
         assert list((tmp_path / "made").iterdir()) == []
 
     def test_voxels_of_another_size_than_it_was_trained_on(self, make, trained, failed):
