@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from XraySynthLib.anatomy.shape_model import load_shape_model
+from XraySynthLib.anatomy.subject import COMPACT
 from XraySynthLib.ct.model import (
     QUALITY,
     Generator,
@@ -19,7 +22,9 @@ from XraySynthLib.ct.model import (
 from XraySynthLib.ct.networks import Autoencoder
 from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, scalars_of
 from XraySynthLib.ct.tissues import SCALARS as NUMBERS
+from XraySynthLib.data.sets.parts import sha256_of
 from XraySynthLib.errors import UnreadableFileError
+from XraySynthLib.workflows.ct_generator import SHIPPED
 
 NAN = math.nan
 SIZES = {"n_kinds": len(KINDS), "n_scalars": len(NUMBERS), "latent_channels": 4}
@@ -34,8 +39,14 @@ def kinds():
 
 
 @pytest.fixture
-def folder(generator_config, networks, tmp_path):
-    save_generator(generator_config, networks, tmp_path / "model")
+def whole_config(generator_config):
+    """With every field that it can have."""
+    return replace(generator_config, hu_maps={"fat": ((-120.0, -80.0), (-110.0, -90.0))})
+
+
+@pytest.fixture
+def folder(whole_config, networks, tmp_path):
+    save_generator(whole_config, networks, tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -123,15 +134,41 @@ class TestGenerate:
             expected = noise[:, channel] * deviation + mean
             torch.testing.assert_close(seen[0][:, channel], expected)
 
+    @torch.inference_mode()
+    def test_guidance_leads_away_from_what_knows_less(self, generator, kinds, monkeypatch):
+        """Velocities 1 told all, 0.5 without labels, 0.2 without quality; weights 3 and 2.
+
+        1 + 2 (1 - 0.5) + 1 (1 - 0.2) = 2.8, which one step takes off the noise.
+        """
+        seen = []
+
+        def velocity(state, times, kinds, scalars):
+            withheld = bool((kinds == generator.latents.withheld).all())
+            value = 0.5 if withheld else 0.2 if scalars[0, QUALITY].isnan() else 1.0
+            return torch.full_like(state, value)
+
+        def spy(latents, kinds):
+            seen.append(latents)
+            return torch.zeros(1, 1, *kinds.shape[1:])
+
+        monkeypatch.setattr(generator.latents, "forward", velocity)
+        monkeypatch.setattr(generator.autoencoder, "decode", spy)
+        options = {"latent_steps": 1, "refiner_steps": 0, "guidance": 3.0, "quality_guidance": 2.0}
+        generator.generate(kinds, KNOWN, 9, **options)
+        noise = torch.randn(1, 4, 4, 8, 4, generator=torch.Generator().manual_seed(9))
+        expected = 2 * (noise[:, 1] - 2.8) + 0.2  # the second channel: deviation 2, mean 0.2
+        torch.testing.assert_close(seen[0][:, 1], expected)
+
 
 class TestFolder:
-    def test_there_and_back(self, folder, generator_config, generator, kinds):
+    def test_there_and_back(self, folder, whole_config, networks, kinds):
         assert sorted(path.name for path in folder.iterdir()) == [
             "autoencoder.safetensors", "config.json", "latents.safetensors", "refiner.safetensors",
         ]  # fmt: skip
         loaded = load_generator(folder)
-        assert loaded.config == generator_config
-        one, other = (g.generate(kinds, SCALARS, 0, **STEPS) for g in (loaded, generator))
+        assert loaded.config == whole_config and loaded.config.hu_maps
+        made = Generator(whole_config, **networks)
+        one, other = (g.generate(kinds, SCALARS, 0, **STEPS) for g in (loaded, made))
         assert np.abs(one - other).max() < 30 and np.abs(one - other).mean() < 3  # 16 bits
 
     def test_written_again_it_is_the_new_one(self, folder, generator_config, networks):
@@ -245,6 +282,41 @@ class TestFolder:
             save_generator(generator_config, networks, folder)
         with pytest.raises(UnreadableFileError, match="holds no CT generator"):
             read_generator_config(folder)
+
+
+@pytest.mark.skipif(
+    not (SHIPPED / "config.json").is_file(), reason="no generator ships with this version"
+)
+class TestShipped:
+    def test_its_configuration_is_the_codes(self):
+        config = read_generator_config(SHIPPED)
+        assert config.kinds == KIND_NAMES and config.scalars == tuple(NUMBERS)
+        assert config.hu_maps and set(config.hu_maps) | set(config.tissue_hu) <= set(KIND_NAMES)
+        assert config.spacing_mm[0] <= COMPACT[1] <= config.spacing_mm[1]
+
+    def test_the_held_out_people_are_not_behind_it(self):
+        people = set(read_generator_config(SHIPPED).people)
+        model = load_shape_model()
+        assert not {f"musculoskeletal-models-{n}" for n in model.held_out} & people
+        assert {f"musculoskeletal-models-{n}" for n in model.training} <= people
+
+    def test_its_card_is_of_these_weights(self):
+        card = (SHIPPED / "README.md").read_text("utf-8")
+        for part in ("autoencoder", "latents", "refiner"):
+            (found,) = re.findall(rf"`{part}` `([0-9a-f]{{12}})", card)
+            assert sha256_of(SHIPPED / f"{part}.safetensors").startswith(found)
+
+    def test_it_makes_tissues_of_their_hu(self):
+        """A trunk of muscle in fat with a sacrum, 32 voxels a side."""
+        kinds = np.zeros((32, 32, 32), np.uint8)
+        for low, name in ((3, "fat"), (7, "muscle"), (12, "sacrum")):
+            kinds[:, low:-low, low:-low] = KIND_NAMES.index(name)
+        values = load_generator(SHIPPED).generate(kinds, KNOWN, 0, **STEPS)
+        air, fat, muscle, sacrum = (
+            np.median(values[kinds == KIND_NAMES.index(name)])
+            for name in ("air", "fat", "muscle", "sacrum")
+        )
+        assert air < -950 and -130 < fat < -60 and 20 < muscle < 80 and 80 < sacrum < 500
 
 
 def test_sizes_that_do_not_fit(generator_config, sizes):

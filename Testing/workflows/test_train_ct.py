@@ -124,6 +124,10 @@ class TestTrain:
         assert model["training"]["volumes"] == 2  # the third is watched
         low, middle, high = model["tissue_hu"]["sacrum"]
         assert low < 490 < middle < 510 < high and model["least_agreement"] == 1
+        assert {"air", "muscle", "sacrum"} <= set(model["hu_maps"])
+        assert (
+            490 < np.median(model["hu_maps"]["sacrum"][1]) < 510
+        )
 
     def test_the_drawn_parameters_are_learned_from(self, people):
         config = train_ct.TrainCtConfig(
