@@ -305,7 +305,7 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
     if config.backend != "rendered":
         draw, behind = _generator(config.backend, config.model, config.device)
         volume, record = _generated(draw, condition, (config.seed, index))
-        people = tuple(sorted({*people, *behind}))
+        people = tuple(sorted({*people, *behind, *_of_the_same_bones(config, index)}))
     refusal = _refusal(config, index)
     try:
         if volume is None:
@@ -320,6 +320,17 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
             f"{folder_of(config, index)} cannot be written: {reason}; the same command goes on "
             "from here."
         ) from error
+
+
+def _of_the_same_bones(config: GenerateConfig, index: int) -> tuple[str, ...]:
+    """The rendered subject that a network's has the bones of: both must go into one split."""
+    drawn = config.people == "sampled" and config.labels is None
+    return (_name_of("rendered", config, index),) if drawn else ()
+
+
+def _name_of(backend: str, config: GenerateConfig, index: int) -> str:
+    """What a subject who is nobody is called."""
+    return f"{backend}-{config.seed}-{index:04d}"
 
 
 def _condition(
@@ -373,7 +384,7 @@ def _write(
     assert volume.labels is not None
     provenance = Provenance(
         kind="generated",
-        subject=condition.person or f"{config.backend}-{config.seed}-{index:04d}",
+        subject=condition.person or _name_of(config.backend, config, index),
         seed=(config.seed, index),
         config={
             DERIVED_FROM: list(people),

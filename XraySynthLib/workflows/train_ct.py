@@ -140,15 +140,17 @@ def run(config: TrainCtConfig) -> Path | str:
 def read_volumes(
     config: TrainCtConfig,
 ) -> "tuple[list[TrainingVolume], list[TrainingVolume], list[str]]":
-    """CTs to learn from, those to watch (other subjects), and everybody behind them.
+    """CTs to learn from, those to watch (of other people), and everybody behind them.
 
     Raises:
         UnreadableFileError: If one cannot be learned from.
     """
-    from XraySynthLib.ct.store import training_volume
+    from XraySynthLib.ct.store import TrainingVolume, training_volume
+    from XraySynthLib.data.sets import persons_of
 
     subjects = [(folder, one) for folder in config.data for one in find_subjects(folder)]
-    volumes, people = [], set()
+    volumes: list[TrainingVolume] = []
+    derived_from: dict[str, set[str]] = {}
     largest = max(getattr(config, f"{stage}_side") for stage in STAGES)
     for folder, subject in tracked(subjects, "read", len(subjects), config.progress):
         volume, _ = subject.read()
@@ -165,14 +167,20 @@ def read_volumes(
                 f"{subject.name} in {folder} is cut to {small} voxels along an axis; no --...-side "
                 f"may be more, but one is {largest}."
             )
-        people |= {subject.name, *subject.derived_from}
-    if len(volumes) < 2:
-        raise UnreadableFileError("Training needs two subjects or more: one is watched.")
-    n_watched = max(round(VALIDATION_SHARE * len(volumes)), 1)
-    order = np.random.default_rng(config.seed).permutation(len(volumes)).tolist()
-    watched = [volumes[index] for index in sorted(order[:n_watched])]
-    learned = [volumes[index] for index in sorted(order[n_watched:])]
-    return learned, watched, sorted(people)
+        derived_from.setdefault(subject.name, set()).update(subject.derived_from)
+    person_of = persons_of(derived_from)
+    persons = list(dict.fromkeys(person_of.values()))
+    if len(persons) < 2:
+        raise UnreadableFileError(
+            f"Training needs subjects of two people or more, one to be watched; {len(volumes)} of "
+            f"{len(persons)} is here."
+        )
+    n_watched = max(round(VALIDATION_SHARE * len(persons)), 1)
+    order = np.random.default_rng(config.seed).permutation(len(persons))[:n_watched]
+    chosen = {persons[number] for number in order}
+    watched = [volume for volume in volumes if person_of[volume.subject] in chosen]
+    learned = [volume for volume in volumes if person_of[volume.subject] not in chosen]
+    return learned, watched, sorted(set(derived_from).union(*derived_from.values()))
 
 
 def _check_data(config: TrainCtConfig, volumes: "list[TrainingVolume]") -> None:
