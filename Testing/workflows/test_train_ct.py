@@ -237,7 +237,10 @@ class TestRefused:
         refused(2, "--latents-side must be a multiple of 16", "--latents-side", 40)
         refused(2, "--batch-crops must be 1", "--batch-crops", 0)
         refused(2, "must fit into --autoencoder-crops", "--warmup-crops", 16)
-        refused(2, "--learning-rate above 0", "--learning-rate", 0)
+        for rate in (0, "nan", "inf"):
+            refused(2, "--learning-rate above 0 and finite", "--learning-rate", rate)
+        refused(2, "--name is empty", "--name", "")
+        failed(train(xraysynth, people, people / ".." / people.name), 2, "is --data too")
         refused(2, "--workers, --threads", "--workers", -1)
         failed(train(xraysynth, tmp_path / "none", tmp_path / "run"), 1, "There is no folder")
         (tmp_path / "file").write_text("")
@@ -369,9 +372,26 @@ class TestGenerate:
         failed(make(model), 1, "latents.safetensors is damaged")
         (model / "latents.safetensors").unlink()
         failed(make(model), 1, "latents.safetensors is missing")
+        failed(make(model, "--dry-run"), 1, "latents.safetensors is missing")
         shutil.copyfile(model / "refiner.safetensors", model / "latents.safetensors")
         failed(make(model), 1, "another network than config.json says")
         assert list((tmp_path / "made").iterdir()) == []
+
+    def test_weights_and_device_before_anything_is_rendered(
+        self, make, trained, tmp_path, failed, monkeypatch
+    ):
+        import torch
+
+        def never(*_):
+            raise AssertionError("rendered")
+
+        monkeypatch.setattr(conditions, "sampled_condition", never)
+        model = tmp_path / "model"
+        shutil.copytree(trained / "model", model)
+        (model / "refiner.safetensors").write_bytes(b"nothing")
+        failed(make(model), 1, "refiner.safetensors is damaged")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        failed(make(trained / "model", "--device", "cuda", "--dry-run"), 2, "no device 'cuda'")
 
     def test_voxels_of_another_size_than_it_was_trained_on(self, make, trained, failed):
         outcome = make(trained / "model", "--preset", "coarse")

@@ -158,14 +158,14 @@ def _check_maisi(config: GenerateConfig, knobs: Mapping[str, Any]) -> None:
         raise UsageError("--backend maisi needs --model, the folder with MAISI's files.")
     if knobs["implants"] or knobs["table"]:
         raise UsageError("MAISI makes neither implants nor tables; leave them out of --parameters.")
-    check_maisi(config.model, *PRESETS[config.preset])
+    check_maisi(config.model, *PRESETS[config.preset], config.device)
 
 
 def _check_generator(config: GenerateConfig) -> None:
-    from XraySynthLib.workflows.ct_generator import generator_config
+    from XraySynthLib.workflows.ct_generator import check_generator
 
     spacing_mm = PRESETS[config.preset][1]
-    low, high = generator_config(config.model).spacing_mm
+    low, high = check_generator(config.model, config.device).spacing_mm
     if not low - 0.01 <= spacing_mm <= high + 0.01:
         raise UsageError(
             f"This generator was trained on voxels of {low:g} to {high:g} mm; --preset "
@@ -298,12 +298,13 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
     Raises:
         XraySynthError: If it cannot be written.
     """
+    if config.backend != "rendered":  # first: weights that cannot be used cost no fit
+        draw, behind = _generator(config.backend, config.model, config.device)
     condition = _condition(config, grid, index)
     volume: Volume | None = condition.rendered
     record: dict[str, Any] = {}
     people = condition.people
     if config.backend != "rendered":
-        draw, behind = _generator(config.backend, config.model, config.device)
         volume, record = _generated(draw, condition, (config.seed, index))
         people = tuple(sorted({*people, *behind, *_of_the_same_bones(config, index)}))
     refusal = _refusal(config, index)

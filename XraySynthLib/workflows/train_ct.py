@@ -5,6 +5,7 @@ of latents and the refiner. The same command again goes on from the last checkpo
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,13 +96,17 @@ def check_inputs(config: TrainCtConfig) -> None:
             raise UsageError(f"--{stage}-side must be a multiple of 16, got {side}.")
         if not config.warmup_crops + config.batch_crops <= getattr(config, f"{stage}_crops"):
             raise UsageError(f"--warmup-crops and a batch must fit into --{stage}-crops.")
-    if config.warmup_crops < 0 or config.learning_rate <= 0:
-        raise UsageError("--warmup-crops must be 0 or more, --learning-rate above 0.")
+    if config.warmup_crops < 0 or not 0 < config.learning_rate < math.inf:
+        raise UsageError("--warmup-crops must be 0 or more, --learning-rate above 0 and finite.")
+    if not config.name.strip():
+        raise UsageError("--name is empty; give the model a name.")
     if min(config.workers, config.threads, config.seed, config.average_crops) < 0:
         raise UsageError("--workers, --threads, --seed and --average-crops must be 0 or more.")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; name a folder.")
     for folder in config.data:
+        if config.output.resolve() == folder.resolve():
+            raise UsageError(f"--output {config.output} is --data too; name another folder.")
         without = [one.name for one in find_subjects(folder) if one.labels is None]
         if without:
             raise UnreadableFileError(f"{folder}: {without[0]} has no label map.")
