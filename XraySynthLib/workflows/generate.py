@@ -17,7 +17,7 @@ from XraySynthLib.data.sets import DERIVED_FROM
 from XraySynthLib.data.sets.parts import damaged_files, sha256_of
 from XraySynthLib.errors import UsageError, XraySynthError
 from XraySynthLib.workflows.config import DeviceConfig
-from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.progress import say, tracked
 from XraySynthLib.workflows.whole_folders import remove_if_unused, whole_folder
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
@@ -53,8 +53,9 @@ TRIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(DeviceConfig):
-    """Make subjects: for each a folder with ct.nii.gz, labels.nii.gz, landmarks.mrk.json.
+    """Make subjects: for each a folder with CT, labels and landmarks.
 
+    It holds ct.nii.gz, labels.nii.gz, landmarks.mrk.json, picture.png and provenance.json.
     Subject i depends on (seed, i) alone, whatever the workers; run again, only what is missing or
     damaged is made.
 
@@ -196,7 +197,20 @@ def run(config: GenerateConfig) -> Path:
             f"{len(refused)} of {config.count} CTs failed their quality check {TRIES} times and "
             f"were not written; {_refusal(config, refused[0])} says why."
         )
+    if missing:
+        _say_unused(config, missing[0])
     return config.output
+
+
+def _say_unused(config: GenerateConfig, index: int) -> None:
+    """Say once which weights MAISI's networks have no place for."""
+    text = (folder_of(config, index) / PROVENANCE_NAME).read_text("utf-8")
+    if unused := json.loads(text)["config"].get("unused_weights"):
+        say(
+            f"Of the weights in {config.model}, {len(unused)} have no place in the networks, first "
+            f"{unused[0]}; provenance.json names all.",
+            config.progress,
+        )
 
 
 def _remove_leftovers(config: GenerateConfig) -> None:
@@ -299,13 +313,15 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
         XraySynthError: If it cannot be written.
     """
     if config.backend != "rendered":  # first: weights that cannot be used cost no fit
-        draw, behind = _generator(config.backend, config.model, config.device)
+        draw, behind, unused = _generator(config.backend, config.model, config.device)
     condition = _condition(config, grid, index)
     volume: Volume | None = condition.rendered
     record: dict[str, Any] = {}
     people = condition.people
     if config.backend != "rendered":
         volume, record = _generated(draw, condition, (config.seed, index))
+        if unused:
+            record["unused_weights"] = list(unused)
         people = tuple(sorted({*people, *behind, *_of_the_same_bones(config, index)}))
     refusal = _refusal(config, index)
     try:
@@ -360,15 +376,18 @@ def _generated(
 
 
 @lru_cache(1)
-def _generator(backend: str, model: Path | None, device: str) -> tuple["Draw", tuple[str, ...]]:
-    """What draws a CT of a condition by a seed, and everybody whom its networks have seen."""
+def _generator(
+    backend: str, model: Path | None, device: str
+) -> tuple["Draw", tuple[str, ...], tuple[str, ...]]:
+    """What draws a CT of a condition by a seed, whom its networks have seen, weights not used."""
     from XraySynthLib.workflows import ct_generator
 
     if backend == "maisi":
         assert model is not None
-        return partial(ct_generator.maisi_volume, ct_generator.ready_maisi(model, device)), ()
+        maisi = ct_generator.ready_maisi(model, device)
+        return partial(ct_generator.maisi_volume, maisi), (), maisi.unused
     generator = ct_generator.ready_generator(model, device)
-    return partial(ct_generator.generated_volume, generator), generator.config.people
+    return partial(ct_generator.generated_volume, generator), generator.config.people, ()
 
 
 def _write(
