@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 import XraySynthLib
+from XraySynthLib.ct import PARTS
 from XraySynthLib.ct.intensity import UNIT_HU, to_hu
 from XraySynthLib.ct.networks import (
     LATENT_STRIDE,
+    MULTIPLE,
     Autoencoder,
     ConditionedFlow,
     NetworkConfig,
@@ -29,7 +31,6 @@ from XraySynthLib.ct.networks import (
 )
 from XraySynthLib.ct.quantiles import QuantileMap, mapped
 from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
-from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.ct.tissues import KIND_NAMES, SCALARS
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.training.flow import sampled
@@ -45,7 +46,6 @@ from XraySynthLib.training.model_folder import (
 )
 from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 
-PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
 LATENT_STEPS, REFINER_STEPS = 10, 8
 GUIDANCE, QUALITY_GUIDANCE = 1.0, 1.5

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from XraySynthLib.training.model_folder import check_levels, check_sizes
 
-BLOCK = 2
-"""Voxels of a block along an axis."""
 LATENT_STRIDE = 4
 """Voxels along a latent's place."""
+MULTIPLE = 16
+"""Sizes are made multiples of it: a latent's place twice halved."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def check_generator(model: Path | None, device: str = "cpu") -> "GeneratorConfig
     """
     folder = generator_folder(model)
     need_torch_packages("The CT generator", "einops")
-    from XraySynthLib.ct.model import PARTS, read_generator_config
+    from XraySynthLib.ct import PARTS
+    from XraySynthLib.ct.model import read_generator_config
     from XraySynthLib.training.precision import device_of
 
     config = read_generator_config(folder)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from XraySynthLib.ct import PARTS
 from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
 from XraySynthLib.workflows.packages import need_torch_packages
@@ -22,7 +23,7 @@ from XraySynthLib.workflows.workers import usable_cpus
 if TYPE_CHECKING:
     from XraySynthLib.ct.store import TrainingVolume
 
-STAGES = ("autoencoder", "latents", "refiner")
+STAGES = PARTS
 NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output", "stage")
 VALIDATION_SHARE = 0.08
 DATA_NAME = "data.json"
