@@ -166,3 +166,22 @@ def test_maps_that_are_refused(values, words):
         labels[n] = value
     with pytest.raises(ValueError, match=words):
         tissue_map(labels, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("ids", "maker"),
+    [
+        ([0, 1, 2, 4, 5], "xraysynth or deepfluoro"),
+        ([0, 1, 2, 7], "xraysynth or deepfluoro"),
+        ([0, 1, 2, 11], "xraysynth"),
+        ([0, 1, 2, 77, 78], "totalsegmentator"),
+    ],
+)
+def test_whose_ids_they_are(ids, maker):
+    assert tissue_map(np.array(ids, np.uint8).reshape(1, 1, -1), np.eye(4)).maker == maker
+
+
+def test_ids_that_are_nobodys():
+    labels = np.array([1, 2, 8, 9, 11], np.uint8).reshape(1, 1, -1)
+    with pytest.raises(ValueError, match="ids of xraysynth, but also 8, 9, which are none"):
+        tissue_map(labels, np.eye(4))

@@ -115,7 +115,14 @@ def test_label_ids_are_recognised(model):
     labels[labels == 0] = 10  # fat, in this project's own maps
     labels[0] = 21
     assert recognise_label_ids(labels) == "deepfluoro"
-    with pytest.raises(ValueError, match="no hip bone"):
+    for stranger in (22, 50, 99, 118, 200, 255):
+        labels[0, 0, :2] = stranger, 30
+        listed = ", ".join(map(str, sorted((stranger, 30))))
+        with pytest.raises(
+            ValueError, match=f"XraySynth and DeepFluoro, which have no id {listed}"
+        ):
+            recognise_label_ids(labels)
+    with pytest.raises(ValueError, match="no hip bone under an id of XraySynth"):
         recognise_label_ids(np.zeros((3, 3, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match="no hip bone"):
         recognise_label_ids(np.arange(2))  # a mask of anything

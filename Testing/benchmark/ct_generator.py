@@ -5,9 +5,10 @@
 FOLDER gets, and on a rerun keeps, reference CTs (rendered) and generated ones of the same label
 maps, labelled X-rays of both at the same poses, what the shipped detector finds in them, and
 
-    subjects.csv   a row a person: agreement of bone with the condition, HU; the reference's beside
-    spectra.csv    power of CT texture by spatial frequency
-    variety.csv    likeness to the nearest training CT; one condition drawn twice
+    subjects.csv   a row a person: agreement of bone with the condition, HU, texture inside bones;
+                   the reference's beside
+    spectra.csv    power of CT texture by spatial frequency, in cubes about bone and in soft tissue
+    variety.csv    correlation with the nearest training CT; one condition drawn twice
     detector.csv   error of the detector on the X-rays of both
     cost.csv       seconds and memory of a volume
     drr-pairs.png  reference and generated, the same views
@@ -24,9 +25,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from XraySynthLib.ct.quality import bone_agreement, dice, median_hu
-from XraySynthLib.ct.tissues import KINDS, bone_mask, kinds_of
+from XraySynthLib.ct.tissues import BONES, KINDS, bone_mask, kinds_of
 from XraySynthLib.data import Volume
 from XraySynthLib.data.formats import read_volume
 from XraySynthLib.data.sets import open_set
@@ -38,7 +40,12 @@ from XraySynthLib.workflows.figures import Panel, write_sheet
 SEED, VIEWS = 301, 16
 CUBE = 48
 """Side of the cubes that spectra are taken of, voxels."""
-PLACES = ("bone", "soft")
+N_BINS = 9
+"""Of spatial frequency, 1/16 cycle a voxel each; the last is all from 0.5 on."""
+INSIDE_VOXELS, LEAST_VOXELS = 2, 100
+"""The inside of a bone is so far from its surface, and is measured where it has so many voxels."""
+PLACES = ("about bone", "soft")
+CORRELATION = "correlation of HU, means of 2 x 2 x 2 voxels, with the nearest training CT"
 MEASURES = ("mean_error_95%_kept", "mean_error", "median_error", "detection_rate")
 
 
@@ -79,8 +86,23 @@ def subject_rows(references: list[Volume], generated: list[Volume]) -> list[dict
             name = kind.name.lower()
             for which, median in zip(("reference", "generated"), medians, strict=True):
                 row[f"{name}_{which}_hu"] = round(median.get(name, float("nan")), 1)
+        textures = [inner_texture_hu(one.values_hu, kinds) for one in (reference, made)]
+        for name in textures[0]:
+            for which, texture in zip(("reference", "generated"), textures, strict=True):
+                row[f"{name}_inside_{which}_sd_hu"] = round(texture[name], 1)
         rows.append(row)
     return rows
+
+
+def inner_texture_hu(values_hu: NDArray, kinds: NDArray) -> dict[str, float]:
+    """Standard deviation, inside each bone, of HU less the mean of 3 x 3 x 3 voxels."""
+    fine = values_hu - ndimage.uniform_filter(values_hu.astype(np.float32), 3)
+    found = {}
+    for bone in BONES:
+        inside = ndimage.binary_erosion(kinds == KINDS.index(bone), iterations=INSIDE_VOXELS)
+        enough = inside.sum() >= LEAST_VOXELS
+        found[bone.name.lower()] = float(fine[inside].std()) if enough else float("nan")
+    return found
 
 
 def spectrum(volume: Volume, place: str) -> NDArray:
@@ -89,15 +111,15 @@ def spectrum(volume: Volume, place: str) -> NDArray:
     bone = bone_mask(kinds)
     rng = np.random.default_rng(5)
     soft = np.isin(kinds, [k for k, kind in enumerate(KINDS) if kind.name in ("MUSCLE", "FAT")])
-    side = CUBE if place == "bone" else 12
-    centers = np.argwhere(bone if place == "bone" else soft)
+    side = CUBE if place == "about bone" else 12
+    centers = np.argwhere(bone if place == "about bone" else soft)
     window = np.hanning(side + 2)[1:-1]
     window = window[:, None, None] * window[:, None] * window
     radius = np.linalg.norm(
         np.stack(np.meshgrid(*(np.fft.fftfreq(side),) * 3, indexing="ij")), axis=0
     )
-    bins = np.minimum((radius * 16).astype(int), 8)
-    total, count = np.zeros(9), 0
+    bins = np.minimum((radius * 16).astype(int), N_BINS - 1)
+    total, count = np.zeros(N_BINS), 0
     for center in rng.permutation(centers)[:4000]:
         low = center - side // 2
         if (low < 0).any() or (low + side > kinds.shape).any():
@@ -107,7 +129,7 @@ def spectrum(volume: Volume, place: str) -> NDArray:
             continue
         cube = np.clip(volume.values_hu[box], -1000, 2000)
         power = np.abs(np.fft.fftn((cube - cube.mean()) * window)) ** 2 / (window**2).sum()
-        total += [power[bins == one].mean() for one in range(9)]
+        total += [power[bins == one].mean() for one in range(N_BINS)]
         count += 1
         if count == 40:
             break
@@ -122,11 +144,12 @@ def spectrum_rows(references: list[Volume], generated: list[Volume]) -> list[dic
             np.mean([spectrum(one, place) for one in volumes], axis=0)
             for volumes in (references, generated)
         )
-        for number in range(9):
+        for number in range(N_BINS):
+            last = number == N_BINS - 1
             rows.append(
                 {
                     "place": place,
-                    "cycles_per_voxel": (number + 0.5) / 16,
+                    "cycles_per_voxel": "over 0.5" if last else (number + 0.5) / 16,
                     "reference": round(own[number], 1),
                     "generated": round(its[number], 1),
                     "ratio": round(its[number] / max(own[number], 1e-9), 3),
@@ -136,7 +159,7 @@ def spectrum_rows(references: list[Volume], generated: list[Volume]) -> list[dic
 
 
 def coarse(volume: Volume) -> NDArray:
-    """A CT as a vector that stands for its looks: 5 mm voxels, standardised."""
+    """A CT as a vector that stands for its looks: means of 2 x 2 x 2 voxels, standardised."""
     values = np.clip(volume.values_hu, -200, 800)
     size = [n // 2 * 2 for n in values.shape]
     values = values[: size[0], : size[1], : size[2]]
@@ -149,15 +172,18 @@ def variety_rows(
     references: list[Volume], generated: list[Volume], training: list[Path], model: Path
 ) -> list[dict]:
     """Correlation with the most alike training CT, and of two draws of one condition."""
-    known = [coarse(one) for folder in training for one in volumes_in(folder)]
-    known = [one for one in known if one.size == coarse(references[0]).size]
-    rows = []
+    given = [coarse(one) for folder in training for one in volumes_in(folder)]
+    known = [one for one in given if one.size == coarse(references[0]).size]
+    rows: list[dict] = [
+        {"measure": "training CTs given", "value": len(given)},
+        {"measure": "training CTs of the same size, compared", "value": len(known)},
+    ]
     for name, volumes in (("reference", references), ("generated", generated)):
         for index, one in enumerate(volumes):
             vector = coarse(one)
             nearest = max((float(vector @ other) for other in known), default=float("nan"))
-            what = f"{name} {index}, nearest training CT"
-            rows.append({"what": what, "value": round(nearest, 4)})
+            measure = f"{name} {index}: {CORRELATION}"
+            rows.append({"measure": measure, "value": round(nearest, 4)})
     condition = sampled_condition((SEED, 0), True, generate.PRESETS["compact"])
     generator = ready_generator(model, "cpu")
     one, other = (generated_volume(generator, condition, (SEED, 0, n))[0] for n in (0, 77))
@@ -165,14 +191,16 @@ def variety_rows(
     bone = bone_mask(kinds)
     soft = np.isin(kinds, [k for k, kind in enumerate(KINDS) if kind.name in ("MUSCLE", "FAT")])
     within = dice(*((volume.values_hu > 150) & bone for volume in (one, other)))
-    rows.append({"what": "two draws: Dice of bone over 150 HU", "value": round(within, 4)})
+    rows.append({"measure": "two draws: Dice of bone over 150 HU", "value": round(within, 4)})
     for name, mask in (("soft tissue", soft), ("bone", bone)):
         pair = one.values_hu[mask], other.values_hu[mask]
         value = float(np.abs(pair[0] - pair[1]).mean())
-        rows.append({"what": f"two draws: mean difference in {name}, HU", "value": round(value, 2)})
+        rows.append(
+            {"measure": f"two draws: mean difference in {name}, HU", "value": round(value, 2)}
+        )
     bowel = kinds == [kind.name for kind in KINDS].index("BOWEL")
     value = float(np.corrcoef(one.values_hu[bowel], other.values_hu[bowel])[0, 1])
-    rows.append({"what": "two draws: correlation of HU in the bowel", "value": round(value, 3)})
+    rows.append({"measure": "two draws: correlation of HU in the bowel", "value": round(value, 3)})
     return rows
 
 

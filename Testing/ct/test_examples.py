@@ -5,7 +5,7 @@ import pytest
 
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.ct.examples import BONE_SHARE, Coded, Crops
-from XraySynthLib.ct.store import TrainingVolume, subjects_of, training_volume
+from XraySynthLib.ct.store import TrainingVolume, training_volume
 from XraySynthLib.ct.tissues import KINDS, bone_mask, mirrored_kinds
 from XraySynthLib.data import Volume
 
@@ -57,9 +57,6 @@ class TestTrainingVolume:
         changed = change(patient.values_hu, patient.ras_from_ijk, patient.labels)
         with pytest.raises(ValueError, match=words):
             training_volume("anna", Volume(*changed), {})
-
-    def test_people_behind_volumes(self, ready):
-        assert subjects_of([ready, ready]) == ["anna"]
 
 
 @pytest.fixture

@@ -258,6 +258,11 @@ def change_of(file, change):
     return apply
 
 
+def config_of(change):
+    text = json.dumps(TINY | change)
+    return lambda folder: (folder / maisi_files.CONFIG_NAME).write_text(text)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -283,6 +288,16 @@ def change_of(file, change):
             ),
             "controlnet_def is a system, not a ControlNetMaisi",
         ),
+        (config_of({"controlnet_def": 3}), "it has no object controlnet_def"),
+        (config_of({"noise_scheduler": {"scale": "@x"}}), "scale of noise_scheduler is @x, which"),
+        (
+            config_of({"noise_scheduler": {"num_train_timesteps": 1000, "depth": 3}}),
+            "noise_scheduler of .* cannot be built: got an unexpected keyword argument 'depth'",
+        ),
+        (lambda folder: (folder / maisi_files.CONFIG_NAME).write_text("[]"), "it holds no object"),
+        (change_of(UNET, lambda d: d.update(scale_factor="x")), "scale_factor of .* is no number"),
+        (change_of(UNET, lambda d: d.update(scale_factor=torch.nan)), "is no number above 0"),
+        (change_of(UNET, lambda d: d.update(scale_factor=torch.ones(2))), "is no number above 0"),
     ],
 )
 def test_files_that_cannot_be_used(a_folder, damage, words, monkeypatch):

@@ -122,8 +122,8 @@ class TestConditions:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"refiner_channels": (12,)}, "refiner_channels must be multiples of 8"),
-        ({"diffusion_channels": ()}, "diffusion_channels must be multiples of 8"),
+        ({"refiner_channels": (12,)}, "refiner_channels must be a list of multiples of 8"),
+        ({"diffusion_channels": ()}, "diffusion_channels must be a list of multiples of 8"),
         ({"autoencoder_channels": (8, 8, 8)}, "two levels"),
         ({"latent_channels": 0}, "1 or more"),
     ],

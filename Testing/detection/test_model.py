@@ -71,17 +71,18 @@ def test_a_damaged_folder_is_refused(model_folder, tmp_path, name, text, words):
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("calibration", None, "its calibration must be an object"),
-        ("calibration", {"threshold": "x"}, "threshold must be a finite number, got 'x'"),
-        ("calibration", {"presence": "1"}, "presence must be a finite number, got '1'"),
-        ("calibration", {"peak": float("nan")}, "peak must be a finite number, got nan"),
+        ("calibration", None, "calibration must be an object"),
+        ("calibration", {"threshold": "x"}, "threshold must be a number, got 'x'"),
+        ("calibration", {"presence": "1"}, "presence must be a number, got '1'"),
+        ("calibration", {"peak": float("nan")}, "peak must be finite, got nan"),
         ("calibration", {"threshold": 2}, "threshold must lie in 0..1, got 2"),
-        ("landmark_names", "AB", "its landmark_names must be a list of names"),
-        ("people", "anna", "its people must be a list of names"),
+        ("landmark_names", "AB", "landmark_names must be a list of names"),
+        ("people", "anna", "people must be a list of names"),
         ("side_px", 256000, "at most 4096, got 256000"),
         ("side_px", "64", "must be a multiple of 8 px"),
-        ("network", {"n_landmarks": "2"}, "are whole numbers"),
-        ("network", {"n_landmarks": 2, "channels": "816"}, "are whole numbers"),
+        ("network", {"n_landmarks": "2"}, "n_landmarks must be a whole number"),
+        ("network", {"n_landmarks": 2, "depth": 3}, "network has 'depth', which is unknown here"),
+        ("network", {"n_landmarks": 2, "channels": "816"}, "channels must be a list of"),
     ],
 )
 def test_a_configuration_that_cannot_be_meant_is_refused(
@@ -99,7 +100,7 @@ def test_a_configuration_that_cannot_be_meant_is_refused(
 
 def test_a_network_is_one_that_can_be_built():
     for channels, stride in [((1, 1), 8), ((2, 8), 8), ((8,), 2), ((8, 0), 2), ((8, 8), 3)]:
-        with pytest.raises(ValueError, match=r"stride|levels"):
+        with pytest.raises(ValueError, match=r"stride|levels|channels must be"):
             NetworkConfig(2, channels=channels, stride=stride)
     network = NetworkConfig(2, channels=(8, 8, 8), stride=4)
     HeatmapNetwork(network)(torch.zeros(2, 2, 48, 48))

@@ -221,6 +221,21 @@ def test_maisi_makes_a_ct_of_a_drawn_subject(xraysynth, a_maisi, tmp_path):
     assert set(Bone) < set(np.unique(labels)) and not np.isin(labels, (20, 21)).any()
     provenance = json.loads((output / "subject-0000" / "provenance.json").read_text("utf-8"))
     assert 0 <= provenance["config"]["quality"]["bone_dice"] <= 1
+    assert "unused_weights" not in provenance["config"]
+
+
+def test_maisis_weights_without_a_place(xraysynth, a_maisi, tmp_path):
+    file = a_maisi / "diff_unet_3d_rflow-ct.pt"
+    document = torch.load(file)
+    document["unet_state_dict"]["old"] = torch.zeros(1)
+    torch.save(document, file)
+    words = ("generate", "--output", tmp_path / "x", "--backend", "maisi", "--preset", "maisi")
+    outcome = xraysynth(*words, "--model", a_maisi, "--count", 2, "--progress", "json")
+    assert outcome.code == 0 and outcome.out.count(", 1 have no place in the networks") == 1
+    for number in (0, 1):
+        path = tmp_path / "x" / f"subject-000{number}" / "provenance.json"
+        unused = json.loads(path.read_text("utf-8"))["config"]["unused_weights"]
+        assert unused == [f"{file.name}: old"]
 
 
 def test_what_maisi_does_not_make(xraysynth, failed, a_maisi, tmp_path):

@@ -67,7 +67,7 @@ def write_person(folder, seed, shape=(32, 32, 32), spacing_mm=SPACING_MM, labels
     write_labels(map_ if labels is None else labels(map_), ras_from_ijk, folder / "labels.nii.gz")
     middle = ras_from_ijk[:3, :3] @ [15, 15, 15]
     write_landmarks(LandmarkSet(("middle",), [middle]), folder / "points.mrk.json")
-    config = {"derived_from": ["zoe"], "parameters": {"fat_mm": 20.0 + seed}}
+    config = {"derived_from": ["yann", "zoe"], "parameters": {"fat_mm": 20.0 + seed}}
     document = {"kind": "generated", "subject": folder.name, "config": config}
     (folder / "provenance.json").write_text(json.dumps(document))
 
@@ -120,10 +120,12 @@ class TestTrain:
     def test_what_a_model_says_of_itself(self, trained):
         model = json.loads((trained / "model" / "config.json").read_text())
         assert model["name"] == "tiny" and model["spacing_mm"] == [10, 10]
-        assert model["people"] == ["anna", "ben", "carl", "zoe"]
+        assert model["people"] == ["anna", "ben", "carl", "yann", "zoe"]
         assert model["training"]["volumes"] == 2  # the third is watched
         low, middle, high, _ = model["tissue_hu"]["sacrum"]
         assert 480 < low <= middle <= high < 520 and model["least_agreement"] == 1
+        assert {"air", "muscle", "sacrum"} <= set(model["hu_maps"])
+        assert 490 < np.median(model["hu_maps"]["sacrum"][1]) < 510
 
     def test_the_drawn_parameters_are_learned_from(self, people):
         config = train_ct.TrainCtConfig(
@@ -133,6 +135,18 @@ class TestTrain:
         learned, watched, _ = train_ct.read_volumes(config)
         fat = {v.subject: float(v.scalars[1]) * 12 + 25 for v in [*learned, *watched]}
         assert fat == pytest.approx({"anna": 20, "ben": 21, "carl": 22})
+
+    def test_one_person_is_never_learned_and_watched(self, people, tmp_path):
+        shutil.copytree(people, tmp_path / "again")
+        sides = {
+            "autoencoder_side": 16, "latents_side": 16, "refiner_side": 16,
+            "output": tmp_path / "none", "progress": "none",
+        }  # fmt: skip
+        for seed in range(4):
+            config = train_ct.TrainCtConfig(data=(people, tmp_path / "again"), seed=seed, **sides)
+            learned, watched, _ = train_ct.read_volumes(config)
+            assert len(learned) == 4 and len(watched) == 2
+            assert not {v.subject for v in learned} & {v.subject for v in watched}
 
     def test_the_same_command_again_does_nothing_more(self, xraysynth, people, trained):
         weights = (trained / "model" / "refiner.safetensors").read_bytes()
@@ -207,7 +221,14 @@ class TestRefused:
 
     def test_one_alone(self, xraysynth, tmp_path, failed):
         write_person(tmp_path / "data" / "dora", 4)
-        failed(train(xraysynth, tmp_path / "data", tmp_path / "run"), 1, "two subjects or more")
+        failed(train(xraysynth, tmp_path / "data", tmp_path / "run"), 1, "two people or more")
+
+    def test_the_same_person_twice(self, xraysynth, tmp_path, failed):
+        for number, folder in enumerate("ab"):
+            write_person(tmp_path / folder / "dora", number)
+        both = ("--data", tmp_path / "a", tmp_path / "b")
+        outcome = train(xraysynth, tmp_path / "a", tmp_path / "run", *both)
+        failed(outcome, 1, "two people or more, one to be watched; 2 of 1 is here")
 
     def test_wrong_options(self, xraysynth, people, tmp_path, failed):
         def refused(code, words, *options):
@@ -216,7 +237,10 @@ class TestRefused:
         refused(2, "--latents-side must be a multiple of 16", "--latents-side", 40)
         refused(2, "--batch-crops must be 1", "--batch-crops", 0)
         refused(2, "must fit into --autoencoder-crops", "--warmup-crops", 16)
-        refused(2, "--learning-rate above 0", "--learning-rate", 0)
+        for rate in (0, "nan", "inf"):
+            refused(2, "--learning-rate above 0 and finite", "--learning-rate", rate)
+        refused(2, "--name is empty", "--name", "")
+        failed(train(xraysynth, people, people / ".." / people.name), 2, "is --data too")
         refused(2, "--workers, --threads", "--workers", -1)
         failed(train(xraysynth, tmp_path / "none", tmp_path / "run"), 1, "There is no folder")
         (tmp_path / "file").write_text("")
@@ -289,7 +313,9 @@ class TestGenerate:
         provenance = json.loads((folder / "provenance.json").read_text())
         assert provenance["subject"] == "diffusion-0-0001"
         config = provenance["config"]
-        assert {"anna", "zoe", *condition.people} == set(config["derived_from"]) - {"ben", "carl"}
+        assert set(config["derived_from"]) == {
+            "anna", "ben", "carl", "yann", "zoe", *condition.people, "rendered-0-0001",
+        }  # fmt: skip
         assert (config["attempt"], config["refused"]) == (0, [])
         assert config["quality"]["complaints"] == [] and "bone_dice" in config["quality"]
 
@@ -311,6 +337,16 @@ class TestGenerate:
         for seed in range(6):
             splits = split_by_subject(behind, (1, 1, 1), seed)
             assert splits[subject.name] == splits["anna"]
+
+    def test_ct_of_the_same_bones_are_one_person(self, make, lenient, tmp_path):
+        from XraySynthLib.data.sets.splits import persons_of
+
+        assert make(lenient).code == 0
+        of_two = {one.name: one.derived_from for one in find_subjects(tmp_path / "made")}
+        names = ("rendered-0-0000", "rendered-0-0001")
+        persons = persons_of({**of_two, **dict.fromkeys(names, ("p", "q"))})
+        assert persons["diffusion-0-0000"] == persons[names[0]]
+        assert persons["diffusion-0-0001"] == persons[names[1]] != persons[names[0]]
 
     def test_what_fails_its_check_is_drawn_again_and_then_refused(
         self, make, trained, lenient, tmp_path, failed
@@ -336,9 +372,26 @@ class TestGenerate:
         failed(make(model), 1, "latents.safetensors is damaged")
         (model / "latents.safetensors").unlink()
         failed(make(model), 1, "latents.safetensors is missing")
+        failed(make(model, "--dry-run"), 1, "latents.safetensors is missing")
         shutil.copyfile(model / "refiner.safetensors", model / "latents.safetensors")
-        failed(make(model), 1, "other networks than config.json says")
+        failed(make(model), 1, "another network than config.json says")
         assert list((tmp_path / "made").iterdir()) == []
+
+    def test_weights_and_device_before_anything_is_rendered(
+        self, make, trained, tmp_path, failed, monkeypatch
+    ):
+        import torch
+
+        def never(*_):
+            raise AssertionError("rendered")
+
+        monkeypatch.setattr(conditions, "sampled_condition", never)
+        model = tmp_path / "model"
+        shutil.copytree(trained / "model", model)
+        (model / "refiner.safetensors").write_bytes(b"nothing")
+        failed(make(model), 1, "refiner.safetensors is damaged")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        failed(make(trained / "model", "--device", "cuda", "--dry-run"), 2, "no device 'cuda'")
 
     def test_voxels_of_another_size_than_it_was_trained_on(self, make, trained, failed):
         outcome = make(trained / "model", "--preset", "coarse")

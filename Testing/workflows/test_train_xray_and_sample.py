@@ -309,9 +309,32 @@ class TestSample:
         missing = "holds no X-ray sampler" if name == "config.json" else "is missing"
         failed(sample(xraysynth, run, "view", tmp_path / "other"), 1, missing)
 
+    @pytest.mark.parametrize(
+        ("field", "value", "words"),
+        [
+            ("people", "anna", "people must be a list of names"),
+            ("window", [1, "x"], "window must be 2 numbers"),
+            ("window", [2, 2], "window must rise"),
+            ("quantity", "x", "no quantity 'x'"),
+            ("directions_deg", [[0]], "directions_deg must be 2 numbers"),
+            ("fields_deg", [0, 9], "fields_deg must be finite and above 0"),
+            ("kvp", "80", "kvp must be a list of whole numbers"),
+            ("network", {"condition": "view"}, "network lacks 'n_landmarks'"),
+            ("network", {"condition": "view", "n_landmarks": 2.5}, "n_landmarks must be a whole"),
+        ],
+    )
+    def test_a_configuration_that_cannot_be_meant(
+        self, runs, xraysynth, tmp_path, failed, field, value, words
+    ):
+        run = tmp_path / "run"
+        shutil.copytree(runs["view"] / "model", run / "model")
+        path = run / "model" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+        failed(sample(xraysynth, run, "view", tmp_path / "set"), 1, words)
+
     def test_another_networks_weights(self, runs, xraysynth, tmp_path, failed):
         run = tmp_path / "run"
         shutil.copytree(runs["view"] / "model", run / "model")
         other = runs["anatomy"] / "model" / "unet"
         shutil.copytree(other, run / "model" / "unet", dirs_exist_ok=True)
-        failed(sample(xraysynth, run, "view", tmp_path / "set"), 1, "does not fit")
+        failed(sample(xraysynth, run, "view", tmp_path / "set"), 1, "weights of another network")

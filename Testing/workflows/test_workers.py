@@ -37,6 +37,21 @@ def test_steps_are_counted(n_workers, tmp_path):
     assert max(counts) == 1 or n_workers == 2
 
 
+def threads_here(folder: Path, name: str) -> None:
+    (folder / name).write_text(str(workers.usable_threads()))
+
+
+def test_threads_of_a_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("XRAYSYNTH_THREADS", raising=False)
+    for said, threads in (("", 6), ("2", 2), ("3,2", 3), ("0", 6), ("many", 6)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert workers.usable_threads() == threads
+    assert {*map_unordered(threads_here, ["a", "b"], (tmp_path,), 2)} == {"a", "b"}
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["3", "3"]
+
+
 INTERRUPTED = """
 import signal, sys
 from pathlib import Path

@@ -6,7 +6,7 @@ its tissue; "none" for what this project has no tissue for, "body" for MAISI's e
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -35,7 +35,8 @@ class TissueMap:
     Attributes:
         labels: (K, J, I) uint8, `Label` (0 also for what is not labelled), or as said above.
         ras_from_ijk: (4, 4) from voxel index to RAS, mm.
-        maker: Whose ids it had, a key of `parts.LABEL_IDS`.
+        maker: Whose ids it had: "totalsegmentator", "maisi", "xraysynth" where it has soft tissue
+            of this project's, else "xraysynth or deepfluoro", whose bones have the same ids.
         strangers: Names of the structures without a tissue.
     """
 
@@ -80,8 +81,8 @@ def tissue_map(labels: NDArray, ras_from_ijk: NDArray) -> TissueMap:
     unknown = [label for label in ids if label not in table]
     if unknown:
         raise ValueError(
-            f"The label map has the ids of {maker}, but also {_listed(map(str, unknown))}, which "
-            f"are none of them."
+            f"The label map has the ids of {_whose(maker, ids)}, but also "
+            f"{_listed(map(str, unknown))}, which are none of them."
         )
     strangers = [label for label in ids if table[label][1] is None]
     codes = np.zeros(max(ids) + 1, np.uint8)
@@ -89,7 +90,14 @@ def tissue_map(labels: NDArray, ras_from_ijk: NDArray) -> TissueMap:
         tissue = table[label][1]
         codes[label] = STRANGERS + strangers.index(label) if tissue is None else tissue
     names = tuple(table[label][0] for label in strangers)
-    return TissueMap(codes[labels], np.asarray(ras_from_ijk, float), maker, names)
+    return TissueMap(codes[labels], np.asarray(ras_from_ijk, float), _whose(maker, ids), names)
+
+
+def _whose(maker: str, ids: Iterable[int]) -> str:
+    """Whose ids a map has, where its bones are numbered as `maker` does."""
+    if maker != "deepfluoro":
+        return maker
+    return "xraysynth" if max(ids) >= Label.FAT else "xraysynth or deepfluoro"
 
 
 def with_deepfluoro_ids(labels: NDArray) -> NDArray:

@@ -49,7 +49,7 @@ def recognise_label_ids(labels: NDArray) -> str:
         labels: Any shape, integers, none negative.
 
     Returns:
-        A key of `LABEL_IDS`.
+        A key of `LABEL_IDS`; "deepfluoro" also for this project's own maps.
 
     Raises:
         ValueError: If no maker is believed.
@@ -64,8 +64,16 @@ def recognise_label_ids(labels: NDArray) -> str:
         if there & set(HEMIPELVES) and certain:
             sizes[maker] = sum(counts.get(label, 0) for label in ids.values())
     if not sizes:
+        others = sorted(label for label in counts if label > MAX_DEEPFLUORO_ID)
+        if others and counts.keys() & {int(bone) for bone in HEMIPELVES}:
+            listed = ", ".join(map(str, others[:8])) + (" ..." if others[8:] else "")
+            raise ValueError(
+                "The label map has no hip bone under an id of TotalSegmentator or MAISI; 1 and 2 "
+                f"are those of XraySynth and DeepFluoro, which have no id {listed}: take that out, "
+                "or renumber the map."
+            )
         raise ValueError(
-            "The label map has no hip bone under an id of DeepFluoro, TotalSegmentator or MAISI; "
-            "say whose ids it uses."
+            "The label map has no hip bone under an id of XraySynth, DeepFluoro, TotalSegmentator "
+            "or MAISI; renumber its bones as one of them does."
         )
     return max(sizes, key=sizes.__getitem__)

@@ -5,3 +5,6 @@ draws what the labels leave open (how dense the bone, what is in the bowel); a f
 resolution draws what no latent holds, texture and noise. Importing this package does not load
 torch.
 """
+
+PARTS = ("autoencoder", "latents", "refiner")
+"""A generator's networks, in the order of their training."""

@@ -5,6 +5,7 @@ published. Nothing is fetched here: the weights are under NVIDIA's licence, see 
 """
 
 import json
+import math
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,22 +126,30 @@ def read_maisi_config(folder: Path) -> dict[str, dict[str, Any]]:
         return {name: dict(part) for name, part in PUBLISHED.items()}
     try:
         document = json.loads(path.read_text("utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError("it holds no object")
         return {name: _resolved(document, name) for name in PUBLISHED}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"Cannot read {path}: {error!r} is wrong in it.") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(f"Cannot read {path}: {str(error).rstrip('.')}.") from error
+    except RecursionError as error:
+        raise UnreadableFileError(f"Cannot read {path}: it is nested too deeply.") from error
 
 
 def _resolved(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A part of a bundle's config, "@name" replaced by what the document calls so."""
+    if not isinstance(document.get(name), dict):
+        raise ValueError(f"it has no object {name}")
     part = dict(document[name])
-    target = part.pop("_target_", "").rpartition(".")[2]
+    target = str(part.pop("_target_", "")).rpartition(".")[2]
     wanted = CLASSES[name].__name__ if name in CLASSES else RFlowScheduler.__name__
     if target not in ("", wanted):
         raise ValueError(f"{name} is a {target}, not a {wanted}")
-    return {
-        key: document[value[1:]] if isinstance(value, str) and value.startswith("@") else value
-        for key, value in part.items()
-    }
+    for key, value in part.items():
+        if isinstance(value, str) and value.startswith("@"):
+            if value[1:] not in document:
+                raise ValueError(f"{key} of {name} is {value}, which it does not have")
+            part[key] = document[value[1:]]
+    return part
 
 
 def build_network(name: str, settings: Mapping[str, Any], cuda: bool) -> nn.Module:
@@ -182,10 +191,28 @@ def load_maisi(folder: Path, device: torch.device | None = None) -> Maisi:
                     f"{folder / file} has no scale_factor, without which latents have no scale; "
                     "get the file as it was published."
                 )
-            scale_factor = float(document["scale_factor"])
+            scale_factor = _positive(document["scale_factor"], folder / file)
     assert scale_factor is not None
-    scheduler = RFlowScheduler(**config["noise_scheduler"])
+    try:
+        scheduler = RFlowScheduler(**config["noise_scheduler"])
+    except (TypeError, ValueError, ArithmeticError) as error:
+        reason = str(error).removeprefix("RFlowScheduler.__init__() ").rstrip(".")
+        raise UnreadableFileError(
+            f"The noise_scheduler of {folder / CONFIG_NAME} cannot be built: {reason}."
+        ) from error
     return Maisi(*networks, scheduler, scale_factor, tuple(unused))
+
+
+def _positive(scale_factor: Any, path: Path) -> float:
+    try:
+        value = float(scale_factor)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UnreadableFileError(
+            f"The scale_factor of {path} is no number above 0; get the file as it was published."
+        )
+    return value
 
 
 def _safely_loaded(path: Path) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 import XraySynthLib
+from XraySynthLib.ct import PARTS
 from XraySynthLib.ct.intensity import UNIT_HU, to_hu
 from XraySynthLib.ct.networks import (
     LATENT_STRIDE,
+    MULTIPLE,
     Autoencoder,
     ConditionedFlow,
     NetworkConfig,
@@ -31,19 +31,21 @@ from XraySynthLib.ct.networks import (
 )
 from XraySynthLib.ct.quantiles import QuantileMap, mapped
 from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
-from XraySynthLib.ct.store import MULTIPLE
 from XraySynthLib.ct.tissues import KIND_NAMES, QUALITY, SCALARS
 from XraySynthLib.data.formats import atomic_path
-from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.training.flow import sampled
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
+    built,
+    check_names,
+    check_numbers,
     read_model_document,
+    reading_config,
+    shown,
     write_model_config,
 )
-from XraySynthLib.training.tensor_files import halved, save_tensors
+from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 
-PARTS = ("autoencoder", "latents", "refiner")
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
 LATENT_STEPS, REFINER_STEPS = 10, 8
 GUIDANCE, QUALITY_GUIDANCE = 1.5, 1.5
@@ -71,6 +73,9 @@ class GeneratorConfig:
         people: Everybody behind the training CTs.
         training: How it was trained, for people to read.
         code_version: Version of XraySynth that made it.
+
+    Raises:
+        ValueError: If a value cannot be meant, or does not fit the networks.
     """
 
     name: str
@@ -89,11 +94,31 @@ class GeneratorConfig:
     code_version: str = XraySynthLib.__version__
 
     def __post_init__(self) -> None:
-        sizes = len(self.latent_mean), len(self.latent_deviation)
-        if sizes != (self.networks.latent_channels,) * 2:
-            raise ValueError(f"There are {sizes} numbers of latents for {self.networks}.")
+        names = {name: getattr(self, name) for name in ("kinds", "scalars", "people")}
+        check_names(name=(self.name,), **names)
+        channels = self.networks.latent_channels
+        check_numbers("latent_mean", self.latent_mean, channels)
+        check_numbers("latent_deviation", self.latent_deviation, channels, above=0)
+        check_numbers("residual_scale", (self.residual_scale,), 1, above=0)
+        check_numbers("spacing_mm", self.spacing_mm, 2, above=0, rising=True)
+        check_numbers("least_agreement", (self.least_agreement,), 1)
         if (len(self.kinds), len(self.scalars)) != (self.networks.n_kinds, self.networks.n_scalars):
             raise ValueError("The names of kinds or scalars do not fit the networks.")
+        for field_name in ("tissue_hu", "hu_maps"):
+            tissues = getattr(self, field_name)
+            if not isinstance(tissues, Mapping) or not set(tissues) <= set(self.kinds):
+                raise ValueError(
+                    f"{field_name} must be an object of tissues, got {shown(tissues)}."
+                )
+        for tissue, hu in self.tissue_hu.items():
+            check_numbers(f"tissue_hu of {tissue}", hu, 4)
+            check_numbers(f"tissue_hu of {tissue}", hu[:3], rising=True)
+        for tissue, sides in self.hu_maps.items():
+            if not isinstance(sides, tuple) or len(sides) != 2:
+                raise ValueError(f"hu_maps of {tissue} must be two lists, got {shown(sides)}.")
+            before, after = sides
+            check_numbers(f"hu_maps of {tissue}", before, rising=True)
+            check_numbers(f"hu_maps of {tissue}", after, len(before))
 
 
 class Generator:
@@ -260,21 +285,14 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
     Raises:
         UnreadableFileError: If the folder holds none, or one of a newer version.
     """
-    try:
+    with reading_config(folder):
         document = read_model_document(folder, FORMAT, FORMAT_VERSION, "CT generator")
-        document["networks"] = NetworkConfig(**document["networks"])
-        for name in ("kinds", "scalars", "latent_mean", "latent_deviation", "spacing_mm", "people"):
-            document[name] = tuple(document[name])
-        if (document["kinds"], document["scalars"]) != (KIND_NAMES, tuple(SCALARS)):
-            raise ValueError("it is for tissues or numbers of another version of XraySynth")
-        document["hu_maps"] = {
-            name: tuple(tuple(side) for side in sides)
-            for name, sides in document.get("hu_maps", {}).items()
-        }
-        document["tissue_hu"] = {k: tuple(v) for k, v in document["tissue_hu"].items()}
-        return GeneratorConfig(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error
+        if "networks" in document:
+            document["networks"] = built(NetworkConfig, document["networks"], "networks")
+        for name, here in (("kinds", KIND_NAMES), ("scalars", SCALARS)):
+            if document.get(name, [*here]) != [*here]:
+                raise ValueError("it is for tissues or numbers of another version of XraySynth")
+        return built(GeneratorConfig, document, needed=("tissue_hu", "people"))
 
 
 def load_generator(folder: Path, device: torch.device | None = None) -> Generator:
@@ -288,18 +306,7 @@ def load_generator(folder: Path, device: torch.device | None = None) -> Generato
     builders = {"autoencoder": Autoencoder, "latents": latent_flow, "refiner": refiner_flow}
     networks: dict[str, Any] = {}
     for part, build in builders.items():
-        path = folder / f"{part}.safetensors"
         network = build(config.networks)
-        try:
-            network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
-        except FileNotFoundError as error:
-            raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
-        except RuntimeError as error:
-            raise UnreadableFileError(
-                f"{path} holds weights of other networks than {CONFIG_NAME} says; get the model "
-                "again."
-            ) from error
+        fill(network, folder / f"{part}.safetensors")
         networks[part] = network.to(device, memory_format=torch.channels_last_3d)
     return Generator(config, **networks)

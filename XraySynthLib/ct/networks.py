@@ -12,10 +12,12 @@ from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from torch import nn
 from torch.nn import functional as F
 
-BLOCK = 2
-"""Voxels of a block along an axis."""
+from XraySynthLib.training.model_folder import check_levels, check_sizes
+
 LATENT_STRIDE = 4
 """Voxels along a latent's place."""
+MULTIPLE = 16
+"""Sizes are made multiples of it: a latent's place twice halved."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,13 @@ class NetworkConfig:
     refiner_channels: tuple[int, ...] = (24, 48)
 
     def __post_init__(self) -> None:
+        for name in ("n_kinds", "n_scalars", "kind_channels", "latent_channels"):
+            check_sizes(**{name: getattr(self, name)})
+        check_sizes(8, head_channels=self.head_channels)
         for name in ("autoencoder_channels", "diffusion_channels", "refiner_channels"):
-            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
-            if min(getattr(self, name), default=0) < 8 or any(n % 8 for n in getattr(self, name)):
-                raise ValueError(f"{name} must be multiples of 8, got {getattr(self, name)}.")
+            check_levels(8, **{name: getattr(self, name)})
         if len(self.autoencoder_channels) != 2:
             raise ValueError("The autoencoder has two levels: its latents lie 4 voxels apart.")
-        if min(self.n_kinds, self.kind_channels, self.latent_channels) < 1:
-            raise ValueError("n_kinds, kind_channels and latent_channels must be 1 or more.")
 
 
 def to_blocks(volumes: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from XraySynthLib.ct.store import MULTIPLE
+from XraySynthLib.ct.networks import MULTIPLE
 
 SLAB_VOXELS = 2**24
 """What is computed at once, halos included: a volume of 256 x 256 x 256."""

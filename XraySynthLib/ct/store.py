@@ -1,18 +1,17 @@
 """Training volumes in memory: HU and kinds of tissue, whole."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from XraySynthLib.ct.networks import MULTIPLE
 from XraySynthLib.ct.tissues import bone_mask, kinds_of, scalars_of
 from XraySynthLib.data import Volume, left_back_up
 
-MULTIPLE = 16
-"""Sizes are made multiples of it: a latent's place twice halved."""
 MAX_ANISOTROPY = 1.01
 
 
@@ -77,8 +76,3 @@ def training_volume(subject: str, volume: Volume, known: Mapping[str, Any]) -> T
         scalars_of(known),
         places[:: max(len(places) // 4000, 1)].astype(np.int16),
     )
-
-
-def subjects_of(volumes: Iterable[TrainingVolume]) -> list[str]:
-    """Names of those behind the volumes."""
-    return sorted({volume.subject for volume in volumes})

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from XraySynthLib.training.model_folder import check_numbers
+
 TOLERANCE = 0.025
 """A share of the image's longer side: 7.5 mm on a detector of 300 mm."""
 KEPT_SHARE = 0.95
@@ -41,8 +43,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, float | int) or not np.isfinite(value):
-                raise ValueError(f"The {name} must be a finite number, got {value!r}.")
+            check_numbers(name, (value,), 1)
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"The threshold must lie in 0..1, got {self.threshold}.")
 

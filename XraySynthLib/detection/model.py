@@ -4,7 +4,6 @@ config.json         what it is: landmarks, network, thresholds, whom it was trai
 model.safetensors   its weights, 16 bits a number
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,25 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 import XraySynthLib
 from XraySynthLib.data import ImageLandmarkSet, Xray
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.pelvis import partners_of
+from XraySynthLib.data.sets.parts import sha256_of
 from XraySynthLib.detection.calibration import Calibration
 from XraySynthLib.detection.heatmaps import Decoded, decode, px_from_cells
 from XraySynthLib.detection.inputs import Placement, network_input
 from XraySynthLib.detection.mirror import both_ways_round
 from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
-from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
+    built,
+    check_names,
     read_model_document,
+    reading_config,
     write_model_config,
 )
-from XraySynthLib.training.tensor_files import halved, save_tensors
+from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT, FORMAT_VERSION = "xraysynth-landmark-detector", 1
@@ -54,7 +54,7 @@ class DetectorConfig:
         code_version: Version of XraySynth that made it.
 
     Raises:
-        ValueError: If landmarks and network do not fit, or the side does not.
+        ValueError: If landmarks and network do not fit, the side does not, or names are none.
     """
 
     name: str
@@ -67,6 +67,7 @@ class DetectorConfig:
     code_version: str = XraySynthLib.__version__
 
     def __post_init__(self) -> None:
+        check_names(name=(self.name,), landmark_names=self.landmark_names, people=self.people)
         if len(self.landmark_names) != self.network.n_landmarks:
             raise ValueError(
                 f"There are {len(self.landmark_names)} names for {self.network.n_landmarks} maps."
@@ -165,22 +166,12 @@ def read_detector_config(folder: Path) -> DetectorConfig:
     Raises:
         UnreadableFileError: If the folder holds none, or one of a newer version.
     """
-    try:
+    with reading_config(folder):
         document = read_model_document(folder, FORMAT, FORMAT_VERSION, "landmark detector")
-        for name in ("network", "calibration"):
-            if not isinstance(document[name], dict):
-                raise ValueError(f"its {name} must be an object")
-        for name in ("landmark_names", "people"):
-            names = document[name]
-            if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-                raise ValueError(f"its {name} must be a list of names")
-            document[name] = tuple(names)
-        document["network"] = NetworkConfig(**document["network"])
-        document["calibration"] = Calibration(**document["calibration"])
-        return DetectorConfig(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
-        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {found}.") from error
+        for name, part in (("network", NetworkConfig), ("calibration", Calibration)):
+            if name in document:
+                document[name] = built(part, document[name], name)
+        return built(DetectorConfig, document, needed=("calibration", "people"))
 
 
 def load_detector(folder: Path, device: torch.device | None = None) -> Detector:
@@ -191,23 +182,6 @@ def load_detector(folder: Path, device: torch.device | None = None) -> Detector:
     """
     config = read_detector_config(folder)
     path = folder / WEIGHTS_NAME
-    try:
-        weights = load_file(path)
-        network = HeatmapNetwork(config.network)
-        network.load_state_dict({name: _full(tensor) for name, tensor in weights.items()})
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
-    except RuntimeError as error:
-        raise UnreadableFileError(
-            f"{path} holds weights of another network than {CONFIG_NAME} says; get the model again."
-        ) from error
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise UnreadableFileError(f"{path} holds weights that are not finite; get the model again.")
-    return Detector(config, network, digest, device)
-
-
-def _full(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    network = HeatmapNetwork(config.network)
+    fill(network, path)
+    return Detector(config, network, sha256_of(path), device)

@@ -7,6 +7,8 @@ import torch
 from monai.networks.nets import SegResNet, UNet
 from torch import nn
 
+from XraySynthLib.training.model_folder import check_levels, check_sizes
+
 ARCHITECTURES = ("unet", "segresnet")
 MAX_SIDE_PX = 4096
 
@@ -34,14 +36,12 @@ class NetworkConfig:
     n_inputs: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
-        numbers = (*self.channels, self.n_landmarks, self.stride, self.n_inputs)
-        if not all(isinstance(number, int) for number in numbers):
-            raise ValueError(f"The sizes of a network are whole numbers, got {self}.")
+        check_levels(channels=self.channels)
+        check_sizes(n_landmarks=self.n_landmarks, stride=self.stride, n_inputs=self.n_inputs)
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"The networks are {ARCHITECTURES}, not {self.architecture!r}.")
-        if len(self.channels) < 2 or min(self.channels) < 1 or self.n_landmarks < 1:
-            raise ValueError("A network needs two levels or more, and a landmark.")
+        if len(self.channels) < 2:
+            raise ValueError("A network needs two levels or more.")
         if self.stride < 2 or self.stride & (self.stride - 1):
             raise ValueError(f"The stride must be 2, 4, 8, ..., got {self.stride}.")
         if self.channels[0] < self.stride // 2:

@@ -7,8 +7,6 @@ unet/                   diffusers' UNet2DConditionModel, 16 bits a number; what 
 scheduler/              diffusers' FlowMatchEulerDiscreteScheduler: velocity is `noise - data`
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,6 +23,7 @@ from safetensors.torch import load_file
 import XraySynthLib
 from XraySynthLib.data import Quantity
 from XraySynthLib.data.formats import atomic_path
+from XraySynthLib.data.sets.parts import sha256_of
 from XraySynthLib.diffusion.heatmaps import decode
 from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, by_part, from_cells
 from XraySynthLib.diffusion.plausibility import LandmarkPrior
@@ -34,10 +33,15 @@ from XraySynthLib.geometry import Intrinsics, View
 from XraySynthLib.training.flow import step_times
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
+    built,
+    check_levels,
+    check_names,
+    check_numbers,
     read_model_document,
+    reading_config,
     write_model_config,
 )
-from XraySynthLib.training.tensor_files import halved, save_tensors
+from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 
 FORMAT, FORMAT_VERSION = "xraysynth-xray-sampler", 1
 UNET_FOLDER, SCHEDULER_FOLDER, LANDMARKS_NAME = "unet", "scheduler", "landmarks.safetensors"
@@ -71,7 +75,8 @@ class SamplerConfig:
         code_version: Version of XraySynth that made it.
 
     Raises:
-        ValueError: If landmarks and network do not fit, or there is no such quantity.
+        ValueError: If landmarks and network do not fit, there is no such quantity, or a value
+            cannot be meant.
     """
 
     name: str
@@ -87,11 +92,24 @@ class SamplerConfig:
     code_version: str = XraySynthLib.__version__
 
     def __post_init__(self) -> None:
+        check_names(name=(self.name,), landmark_names=self.landmark_names, people=self.people)
         if len(self.landmark_names) != self.network.n_landmarks:
             raise ValueError(
                 f"There are {len(self.landmark_names)} names for {self.network.n_landmarks} maps."
             )
-        Quantity(self.quantity)
+        if self.quantity not in [one.value for one in Quantity]:
+            raise ValueError(f"There is no quantity {self.quantity!r}.")
+        check_numbers("window", self.window, 2, rising=True)
+        if self.window[0] == self.window[1]:
+            raise ValueError(f"window must rise, got {self.window}.")
+        if not isinstance(self.directions_deg, tuple):
+            raise ValueError("directions_deg must be a list of pairs.")
+        for direction in self.directions_deg:
+            check_numbers("directions_deg", direction, 2)
+        if self.fields_deg is not None:
+            check_numbers("fields_deg", self.fields_deg, 2, above=0, rising=True)
+        if self.kvp != ():
+            check_levels(kvp=self.kvp)
 
     def knows(self, view: View) -> bool:
         """Whether views like this one were trained on."""
@@ -266,17 +284,11 @@ def read_sampler_config(folder: Path) -> SamplerConfig:
     Raises:
         UnreadableFileError: If the folder holds none, or one of a newer version.
     """
-    try:
+    with reading_config(folder):
         document = read_model_document(folder, FORMAT, FORMAT_VERSION, "X-ray sampler")
-        document["network"] = NetworkConfig(**document["network"])
-        for name in ("landmark_names", "window", "kvp", "people"):
-            document[name] = tuple(document[name])
-        document["directions_deg"] = tuple(map(tuple, document["directions_deg"]))
-        if document.get("fields_deg") is not None:
-            document["fields_deg"] = tuple(document["fields_deg"])
-        return SamplerConfig(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"Cannot read {folder / CONFIG_NAME}: {error}.") from error
+        if "network" in document:
+            document["network"] = built(NetworkConfig, document["network"], "network")
+        return built(SamplerConfig, document, needed=("directions_deg", "people"))
 
 
 def load_sampler(folder: Path, device: torch.device | None = None) -> Sampler:
@@ -287,26 +299,25 @@ def load_sampler(folder: Path, device: torch.device | None = None) -> Sampler:
     """
     config = read_sampler_config(folder)
     network = ConditionedVelocity(config.network)
-    path = folder / WEIGHTS_NAME
+    fill(network.unet, folder / WEIGHTS_NAME)
+    path = folder / LANDMARKS_NAME
     try:
-        weights = load_file(path)
-        network.unet.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        path = folder / LANDMARKS_NAME
         prior = _read_prior(load_file(path), config.network.n_landmarks)
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError) as error:
         raise UnreadableFileError(f"{path} is damaged; get the model again.") from error
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UnreadableFileError(
             f"{path} does not fit what {CONFIG_NAME} says; get the model again."
         ) from error
-    return Sampler(config, network, prior, digest, device)
+    return Sampler(config, network, prior, sha256_of(folder / WEIGHTS_NAME), device)
 
 
 def _read_prior(tensors: dict[str, torch.Tensor], n_landmarks: int) -> LandmarkPrior:
     mean, covariance = tensors["mean_mm"].numpy(), tensors["covariance_mm2"].numpy()
     if mean.shape != (n_landmarks, 3) or covariance.shape != (mean.size, mean.size):
         raise ValueError("another number of landmarks")
+    if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
+        raise ValueError("numbers that are not finite")
     return LandmarkPrior(mean, covariance, *tensors["limits"].tolist())

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from XraySynthLib.diffusion.views import N_FEATURES, N_OCTAVES
+from XraySynthLib.training.model_folder import check_levels, check_sizes
 
 Condition = Literal["view", "anatomy"]
 N_TIME_FEATURES = 1 + 2 * N_OCTAVES
@@ -44,17 +45,21 @@ class NetworkConfig:
     layers: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(int(n) for n in self.channels))
+        check_sizes(
+            n_landmarks=self.n_landmarks,
+            side_px=self.side_px,
+            cell_px=self.cell_px,
+            layers=self.layers,
+        )
+        check_levels(8, channels=self.channels)
         if self.condition not in ("view", "anatomy"):
             raise ValueError(f"The conditions are view and anatomy, not {self.condition!r}.")
         multiple = self.cell_px * 2 ** (len(self.channels) - 1)
-        if self.cell_px < 1 or self.side_px < multiple or self.side_px % multiple:
+        if self.side_px % multiple:
             raise ValueError(
                 f"The side must be a multiple of {multiple} px for {len(self.channels)} levels, "
                 f"got {self.side_px}."
             )
-        if min(self.channels) < 8 or any(n % 8 for n in self.channels) or self.layers < 1:
-            raise ValueError(f"The channels must be multiples of 8, got {self.channels}.")
 
     @property
     def side(self) -> int:

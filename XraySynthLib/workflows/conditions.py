@@ -12,7 +12,7 @@ import numpy as np
 
 from XraySynthLib.anatomy.fit import PelvisFit, fit_labels
 from XraySynthLib.anatomy.fitted import BONE_KNOBS, completed, subject_on
-from XraySynthLib.anatomy.hips import HipPose
+from XraySynthLib.anatomy.hips import HIP_LIMITS, HipPose
 from XraySynthLib.anatomy.label_maps import TissueMap, tissue_map
 from XraySynthLib.anatomy.parameters import checked_knob, sample_parameters
 from XraySynthLib.anatomy.render import render_ct, render_on
@@ -27,6 +27,7 @@ from XraySynthLib.errors import UsageError
 
 MODEL_NAME = "musculoskeletal-models"
 """The people of the shape model are called by it and their number."""
+HIPS = ("left_hip", "right_hip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,17 +168,25 @@ def read_knobs(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text("utf-8"))
         if not isinstance(found, dict):
             raise TypeError("it must hold a JSON object of knobs")
-        knobs = {
-            name: checked_knob(name, HipPose(**value) if isinstance(value, dict) else value)
-            for name, value in found.items()
-        }
+        knobs = {name: checked_knob(name, _pose(name, value)) for name, value in found.items()}
         sample_parameters(np.random.default_rng(0), knobs=knobs)
     except OSError as error:
         raise UsageError(f"--parameters {path} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, RecursionError) as error:
-        reason = str(error).removeprefix("HipPose.__init__() ").rstrip(".")
-        raise UsageError(f"--parameters {path}: {reason}.") from error
+        raise UsageError(f"--parameters {path}: {str(error).rstrip('.')}.") from error
     return knobs
+
+
+def _pose(name: str, value: Any) -> Any:
+    """A hip of its angles; anything else as it is."""
+    if name not in HIPS or not isinstance(value, dict):
+        return value
+    if unknown := sorted(set(value) - set(HIP_LIMITS)):
+        raise ValueError(f"{name} has no {unknown[0]!r} but {', '.join(HIP_LIMITS)}.")
+    try:
+        return HipPose(**value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def person_name(person: int) -> str:

@@ -32,18 +32,31 @@ def generator_folder(model: Path | None) -> Path:
     return model or SHIPPED
 
 
-def generator_config(model: Path | None) -> "GeneratorConfig":
-    """What a generator is, without its weights.
+def check_generator(model: Path | None, device: str = "cpu") -> "GeneratorConfig":
+    """See that a generator and the device are there; weights are not read.
+
+    Returns:
+        What it is.
 
     Raises:
         UnreadableFileError: If it is not there or damaged.
+        UsageError: If the device is not there.
         MissingDependencyError: If a package that it needs is not installed.
     """
     folder = generator_folder(model)
     need_torch_packages("The CT generator", "einops")
+    from XraySynthLib.ct import PARTS
     from XraySynthLib.ct.model import read_generator_config
+    from XraySynthLib.training.precision import device_of
 
-    return read_generator_config(folder)
+    config = read_generator_config(folder)
+    for part in PARTS:
+        if not (folder / f"{part}.safetensors").is_file():
+            raise UnreadableFileError(
+                f"{folder / part}.safetensors is missing; get the whole model."
+            )
+    device_of(device)
+    return config
 
 
 def ready_generator(model: Path | None, device: str) -> "Generator":
@@ -58,29 +71,31 @@ def ready_generator(model: Path | None, device: str) -> "Generator":
 
     from XraySynthLib.ct.model import load_generator
     from XraySynthLib.training.precision import device_of
-    from XraySynthLib.workflows.workers import usable_cpus
+    from XraySynthLib.workflows.workers import usable_threads
 
-    torch.set_num_threads(usable_cpus())
+    torch.set_num_threads(usable_threads())
     return load_generator(folder, device_of(device))
 
 
-def check_maisi(folder: Path, shape: tuple[int, int, int], spacing_mm: float) -> None:
+def check_maisi(folder: Path, shape: tuple[int, int, int], spacing_mm: float, device: str) -> None:
     """See that MAISI's files are there and that it makes such volumes; weights are not read.
 
     Raises:
-        UsageError: If it makes no such volumes.
+        UsageError: If it makes no such volumes, or the device is not there.
         UnreadableFileError: If a file is not there.
         MissingDependencyError: If a package that it needs is not installed.
     """
     need_torch_packages("The CT generator", "einops")
     from XraySynthLib.ct.maisi import check_maisi_grid
     from XraySynthLib.ct.maisi_files import read_maisi_config
+    from XraySynthLib.training.precision import device_of
 
     try:
         check_maisi_grid(shape, spacing_mm)
     except ValueError as error:
         raise UsageError(f"{error}; use --preset maisi.") from error
     read_maisi_config(folder)
+    device_of(device)
 
 
 def ready_maisi(folder: Path, device: str) -> "Maisi":
@@ -94,9 +109,9 @@ def ready_maisi(folder: Path, device: str) -> "Maisi":
 
     from XraySynthLib.ct.maisi_files import load_maisi
     from XraySynthLib.training.precision import device_of
-    from XraySynthLib.workflows.workers import usable_cpus
+    from XraySynthLib.workflows.workers import usable_threads
 
-    torch.set_num_threads(usable_cpus())
+    torch.set_num_threads(usable_threads())
     return load_maisi(folder, device_of(device))
 
 

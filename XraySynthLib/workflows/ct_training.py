@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import default_collate
 
+from XraySynthLib.ct import PARTS
 from XraySynthLib.ct.examples import Coded, Crops
 from XraySynthLib.ct.intensity import UNIT_HU
 from XraySynthLib.ct.learning import (
@@ -25,7 +26,7 @@ from XraySynthLib.ct.learning import (
     refiner_loss,
     residual_scale,
 )
-from XraySynthLib.ct.model import PARTS, Generator, GeneratorConfig, save_generator
+from XraySynthLib.ct.model import Generator, GeneratorConfig, save_generator
 from XraySynthLib.ct.networks import (
     Autoencoder,
     NetworkConfig,

@@ -17,7 +17,7 @@ from XraySynthLib.data.sets import DERIVED_FROM
 from XraySynthLib.data.sets.parts import damaged_files, sha256_of
 from XraySynthLib.errors import UsageError, XraySynthError
 from XraySynthLib.workflows.config import DeviceConfig
-from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.progress import say, tracked
 from XraySynthLib.workflows.whole_folders import remove_if_unused, whole_folder
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
@@ -53,8 +53,9 @@ TRIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(DeviceConfig):
-    """Make subjects: for each a folder with ct.nii.gz, labels.nii.gz, landmarks.mrk.json.
+    """Make subjects: for each a folder with CT, labels and landmarks.
 
+    It holds ct.nii.gz, labels.nii.gz, landmarks.mrk.json, picture.png and provenance.json.
     Subject i depends on (seed, i) alone, whatever the workers; run again, only what is missing or
     damaged is made.
 
@@ -158,14 +159,14 @@ def _check_maisi(config: GenerateConfig, knobs: Mapping[str, Any]) -> None:
         raise UsageError("--backend maisi needs --model, the folder with MAISI's files.")
     if knobs["implants"] or knobs["table"]:
         raise UsageError("MAISI makes neither implants nor tables; leave them out of --parameters.")
-    check_maisi(config.model, *PRESETS[config.preset])
+    check_maisi(config.model, *PRESETS[config.preset], config.device)
 
 
 def _check_generator(config: GenerateConfig) -> None:
-    from XraySynthLib.workflows.ct_generator import generator_config
+    from XraySynthLib.workflows.ct_generator import check_generator
 
     spacing_mm = PRESETS[config.preset][1]
-    low, high = generator_config(config.model).spacing_mm
+    low, high = check_generator(config.model, config.device).spacing_mm
     if not low - 0.01 <= spacing_mm <= high + 0.01:
         raise UsageError(
             f"This generator was trained on voxels of {low:g} to {high:g} mm; --preset "
@@ -196,7 +197,20 @@ def run(config: GenerateConfig) -> Path:
             f"{len(refused)} of {config.count} CTs failed their quality check {TRIES} times and "
             f"were not written; {_refusal(config, refused[0])} says why."
         )
+    if missing:
+        _say_unused(config, missing[0])
     return config.output
+
+
+def _say_unused(config: GenerateConfig, index: int) -> None:
+    """Say once which weights MAISI's networks have no place for."""
+    text = (folder_of(config, index) / PROVENANCE_NAME).read_text("utf-8")
+    if unused := json.loads(text)["config"].get("unused_weights"):
+        say(
+            f"Of the weights in {config.model}, {len(unused)} have no place in the networks, first "
+            f"{unused[0]}; provenance.json names all.",
+            config.progress,
+        )
 
 
 def _remove_leftovers(config: GenerateConfig) -> None:
@@ -298,14 +312,17 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
     Raises:
         XraySynthError: If it cannot be written.
     """
+    if config.backend != "rendered":  # first: weights that cannot be used cost no fit
+        draw, behind, unused = _generator(config.backend, config.model, config.device)
     condition = _condition(config, grid, index)
     volume: Volume | None = condition.rendered
     record: dict[str, Any] = {}
     people = condition.people
     if config.backend != "rendered":
-        draw, behind = _generator(config.backend, config.model, config.device)
         volume, record = _generated(draw, condition, (config.seed, index))
-        people = tuple(sorted({*people, *behind}))
+        if unused:
+            record["unused_weights"] = list(unused)
+        people = tuple(sorted({*people, *behind, *_of_the_same_bones(config, index)}))
     refusal = _refusal(config, index)
     try:
         if volume is None:
@@ -320,6 +337,17 @@ def _make(config: GenerateConfig, grid: tuple[tuple[int, int, int], float], inde
             f"{folder_of(config, index)} cannot be written: {reason}; the same command goes on "
             "from here."
         ) from error
+
+
+def _of_the_same_bones(config: GenerateConfig, index: int) -> tuple[str, ...]:
+    """The rendered subject that a network's has the bones of: both must go into one split."""
+    drawn = config.people == "sampled" and config.labels is None
+    return (_name_of("rendered", config, index),) if drawn else ()
+
+
+def _name_of(backend: str, config: GenerateConfig, index: int) -> str:
+    """What a subject who is nobody is called."""
+    return f"{backend}-{config.seed}-{index:04d}"
 
 
 def _condition(
@@ -348,15 +376,18 @@ def _generated(
 
 
 @lru_cache(1)
-def _generator(backend: str, model: Path | None, device: str) -> tuple["Draw", tuple[str, ...]]:
-    """What draws a CT of a condition by a seed, and everybody whom its networks have seen."""
+def _generator(
+    backend: str, model: Path | None, device: str
+) -> tuple["Draw", tuple[str, ...], tuple[str, ...]]:
+    """What draws a CT of a condition by a seed, whom its networks have seen, weights not used."""
     from XraySynthLib.workflows import ct_generator
 
     if backend == "maisi":
         assert model is not None
-        return partial(ct_generator.maisi_volume, ct_generator.ready_maisi(model, device)), ()
+        maisi = ct_generator.ready_maisi(model, device)
+        return partial(ct_generator.maisi_volume, maisi), (), maisi.unused
     generator = ct_generator.ready_generator(model, device)
-    return partial(ct_generator.generated_volume, generator), generator.config.people
+    return partial(ct_generator.generated_volume, generator), generator.config.people, ()
 
 
 def _write(
@@ -373,7 +404,7 @@ def _write(
     assert volume.labels is not None
     provenance = Provenance(
         kind="generated",
-        subject=condition.person or f"{config.backend}-{config.seed}-{index:04d}",
+        subject=condition.person or _name_of(config.backend, config, index),
         seed=(config.seed, index),
         config={
             DERIVED_FROM: list(people),

@@ -77,8 +77,8 @@ def known_labels(labels: NDArray, wanted: tuple[int, ...], path: Path | None) ->
         if wanted == ALL_BONES:
             raise UnreadableFileError(
                 f"{path} has the labels {_listed(np.unique(labels))}, which are not known as bones "
-                "of DeepFluoro, TotalSegmentator or MAISI; choose with --label-values, or "
-                "--no-masks."
+                "of XraySynth, DeepFluoro, TotalSegmentator or MAISI; choose with --label-values, "
+                "or --no-masks."
             ) from error
     if not np.isin(wanted, labels).any():
         raise UnreadableFileError(

@@ -215,7 +215,7 @@ def _missing(arms: tuple[str, ...], models: dict[str, Path | None]) -> Iterator[
         except UnreadableFileError as error:
             yield GENERATED, str(error)
         else:
-            ct_generator.generator_config(models[GENERATED])
+            ct_generator.check_generator(models[GENERATED])
     for arm, condition in ((VIEW, "view"), (ANATOMY, "anatomy")):
         if arm in arms:
             config = _sample_config(condition, models[arm])

@@ -5,12 +5,14 @@ of latents and the refiner. The same command again goes on from the last checkpo
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from XraySynthLib.ct import PARTS
 from XraySynthLib.errors import UnreadableFileError, UsageError
 from XraySynthLib.workflows.config import DeviceConfig, config_to_dict
 from XraySynthLib.workflows.packages import need_torch_packages
@@ -21,7 +23,7 @@ from XraySynthLib.workflows.workers import usable_cpus
 if TYPE_CHECKING:
     from XraySynthLib.ct.store import TrainingVolume
 
-STAGES = ("autoencoder", "latents", "refiner")
+STAGES = PARTS
 NOT_OF_THE_RUN = ("dry_run", "progress", "device", "workers", "threads", "output", "stage")
 VALIDATION_SHARE = 0.08
 DATA_NAME = "data.json"
@@ -95,13 +97,17 @@ def check_inputs(config: TrainCtConfig) -> None:
             raise UsageError(f"--{stage}-side must be a multiple of 16, got {side}.")
         if not config.warmup_crops + config.batch_crops <= getattr(config, f"{stage}_crops"):
             raise UsageError(f"--warmup-crops and a batch must fit into --{stage}-crops.")
-    if config.warmup_crops < 0 or config.learning_rate <= 0:
-        raise UsageError("--warmup-crops must be 0 or more, --learning-rate above 0.")
+    if config.warmup_crops < 0 or not 0 < config.learning_rate < math.inf:
+        raise UsageError("--warmup-crops must be 0 or more, --learning-rate above 0 and finite.")
+    if not config.name.strip():
+        raise UsageError("--name is empty; give the model a name.")
     if min(config.workers, config.threads, config.seed, config.average_crops) < 0:
         raise UsageError("--workers, --threads, --seed and --average-crops must be 0 or more.")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; name a folder.")
     for folder in config.data:
+        if config.output.resolve() == folder.resolve():
+            raise UsageError(f"--output {config.output} is --data too; name another folder.")
         without = [one.name for one in find_subjects(folder) if one.labels is None]
         if without:
             raise UnreadableFileError(f"{folder}: {without[0]} has no label map.")
@@ -140,15 +146,17 @@ def run(config: TrainCtConfig) -> Path | str:
 def read_volumes(
     config: TrainCtConfig,
 ) -> "tuple[list[TrainingVolume], list[TrainingVolume], list[str]]":
-    """CTs to learn from, those to watch (other subjects), and everybody behind them.
+    """CTs to learn from, those to watch (of other people), and everybody behind them.
 
     Raises:
         UnreadableFileError: If one cannot be learned from.
     """
-    from XraySynthLib.ct.store import training_volume
+    from XraySynthLib.ct.store import TrainingVolume, training_volume
+    from XraySynthLib.data.sets import persons_of
 
     subjects = [(folder, one) for folder in config.data for one in find_subjects(folder)]
-    volumes, people = [], set()
+    volumes: list[TrainingVolume] = []
+    derived_from: dict[str, set[str]] = {}
     largest = max(getattr(config, f"{stage}_side") for stage in STAGES)
     for folder, subject in tracked(subjects, "read", len(subjects), config.progress):
         volume, _ = subject.read()
@@ -165,14 +173,20 @@ def read_volumes(
                 f"{subject.name} in {folder} is cut to {small} voxels along an axis; no --...-side "
                 f"may be more, but one is {largest}."
             )
-        people |= {subject.name, *subject.derived_from}
-    if len(volumes) < 2:
-        raise UnreadableFileError("Training needs two subjects or more: one is watched.")
-    n_watched = max(round(VALIDATION_SHARE * len(volumes)), 1)
-    order = np.random.default_rng(config.seed).permutation(len(volumes)).tolist()
-    watched = [volumes[index] for index in sorted(order[:n_watched])]
-    learned = [volumes[index] for index in sorted(order[n_watched:])]
-    return learned, watched, sorted(people)
+        derived_from.setdefault(subject.name, set()).update(subject.derived_from)
+    person_of = persons_of(derived_from)
+    persons = list(dict.fromkeys(person_of.values()))
+    if len(persons) < 2:
+        raise UnreadableFileError(
+            f"Training needs subjects of two people or more, one to be watched; {len(volumes)} of "
+            f"{len(persons)} is here."
+        )
+    n_watched = max(round(VALIDATION_SHARE * len(persons)), 1)
+    order = np.random.default_rng(config.seed).permutation(len(persons))[:n_watched]
+    chosen = {persons[number] for number in order}
+    watched = [volume for volume in volumes if person_of[volume.subject] in chosen]
+    learned = [volume for volume in volumes if person_of[volume.subject] not in chosen]
+    return learned, watched, sorted(set(derived_from).union(*derived_from.values()))
 
 
 def _check_data(config: TrainCtConfig, volumes: "list[TrainingVolume]") -> None:

@@ -58,6 +58,15 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def usable_threads() -> int:
+    """Threads of one process: its share among workers, what OMP_NUM_THREADS says, or all."""
+    for name in (THREADS_VARIABLE, "OMP_NUM_THREADS"):
+        said = os.environ.get(name, "").partition(",")[0]
+        if said.isdecimal() and int(said) > 0:
+            return int(said)
+    return usable_cpus()
+
+
 def _nobody() -> None:
     pass
 
