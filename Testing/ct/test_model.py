@@ -228,7 +228,7 @@ class TestFolder:
         [
             ({"format": "something"}, "no CT generator's"),
             ({"format_version": 2}, "another version; update XraySynth"),
-            ({"name": 7}, "name must be a list of names"),
+            ({"name": 7}, "name must be text in quotes, got 7"),
             ({"people": "anna"}, "people must be a list of names, got 'anna'"),
             ({"people": ["anna", 7]}, "people must be a list of names"),
             ({"latent_mean": [0.0]}, "latent_mean must be 4 numbers"),

@@ -113,6 +113,7 @@ class TestTrain:
 
         refused(2, "multiple of 4", "--side-px", 33)
         refused(2, "multiples of 8", "--channels", 12, 16)
+        refused(2, "--learning-rate above 0", "--learning-rate", "nan")
         refused(2, "--warmup-images", "--warmup-images", 24)
         refused(2, "leave it out", "--subjects", subjects)
         refused(1, "does not exist", "--data", tmp_path / "none")

@@ -39,6 +39,7 @@ from XraySynthLib.training.model_folder import (
     built,
     check_names,
     check_numbers,
+    check_text,
     read_model_document,
     reading_config,
     shown,
@@ -95,7 +96,8 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         names = {name: getattr(self, name) for name in ("kinds", "scalars", "people")}
-        check_names(name=(self.name,), **names)
+        check_text(name=self.name, code_version=self.code_version)
+        check_names(**names)
         channels = self.networks.latent_channels
         check_numbers("latent_mean", self.latent_mean, channels)
         check_numbers("latent_deviation", self.latent_deviation, channels, above=0)

@@ -37,6 +37,7 @@ from XraySynthLib.training.model_folder import (
     check_levels,
     check_names,
     check_numbers,
+    check_text,
     read_model_document,
     reading_config,
     write_model_config,
@@ -92,7 +93,8 @@ class SamplerConfig:
     code_version: str = XraySynthLib.__version__
 
     def __post_init__(self) -> None:
-        check_names(name=(self.name,), landmark_names=self.landmark_names, people=self.people)
+        check_text(name=self.name, code_version=self.code_version)
+        check_names(landmark_names=self.landmark_names, people=self.people)
         if len(self.landmark_names) != self.network.n_landmarks:
             raise ValueError(
                 f"There are {len(self.landmark_names)} names for {self.network.n_landmarks} maps."

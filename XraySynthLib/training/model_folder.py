@@ -115,6 +115,17 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def check_text(**texts: object) -> None:
+    """See that fields are text.
+
+    Raises:
+        ValueError: Naming the first that is not.
+    """
+    for field, value in texts.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{field} must be text in quotes, got {shown(value)}.")
+
+
 def check_names(**names: object) -> None:
     """See that fields are tuples of names.
 
@@ -143,7 +154,11 @@ def check_sizes(multiple: int = 1, **sizes: object) -> None:
 
 
 def check_levels(multiple: int = 1, **channels: object) -> None:
-    """See that fields are tuples of such numbers, one at least."""
+    """See that fields are tuples of such numbers, one at least.
+
+    Raises:
+        ValueError: Naming the first that is not.
+    """
     for field, value in channels.items():
         good = isinstance(value, tuple) and all(_is_size(one, multiple) for one in value)
         if not good or not value:

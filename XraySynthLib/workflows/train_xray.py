@@ -120,7 +120,7 @@ def check_inputs(config: TrainXrayConfig) -> None:
     for name in ("images", "batch_images", "check_images", "validation_images"):
         if getattr(config, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more.")
-    if not 0 <= config.warmup_images < config.images or config.learning_rate <= 0:
+    if not 0 <= config.warmup_images < config.images or not 0 < config.learning_rate < np.inf:
         raise UsageError("--warmup-images must be below --images, --learning-rate above 0.")
     if config.batch_images > config.images:
         raise UsageError("--batch-images is more than --images.")
