@@ -21,8 +21,8 @@ DENSE = (Label.IMPLANT, Label.TABLE)
 MAX_STRAY_ML, MAX_CLIPPED_SHARE = 10.0, 0.01
 AGREEMENT_SLACK = 0.9
 """How far below the training's 5th percentile a CT's agreement with its bones may fall."""
-HU_SLACK, HU_SLACK_SHARE = 25.0, 0.1
-"""How far beyond the training's medians one may lie: HU, and a share of the median besides."""
+HU_SLACK, HU_SLACK_SHARE = 25.0, 0.15
+"""How far beyond the training's medians one may lie: HU, and a share of what is usual besides."""
 QUALITY_RANGE = -2.0, 2.0
 """Where the networks' number of the bone quality may lie if it is not known."""
 MIN_FITTED = 8
@@ -184,8 +184,8 @@ def _unlike_training(
     for name, median in medians.items():
         if name in tissue_hu:
             low, middle, high, slope = tissue_hu[name]
-            slack = HU_SLACK + HU_SLACK_SHARE * abs(middle)
             reach = slope * np.array([bone_quality] * 2 if known else QUALITY_RANGE)
+            slack = HU_SLACK + HU_SLACK_SHARE * abs(middle + reach.mean())
             low, high = low + reach.min() - slack, high + reach.max() + slack
             if not low <= median <= high:
                 yield (
