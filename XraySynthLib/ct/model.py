@@ -31,7 +31,7 @@ from XraySynthLib.ct.networks import (
 )
 from XraySynthLib.ct.quantiles import QuantileMap, mapped
 from XraySynthLib.ct.slabs import DECODER_HALO, REFINER_HALO, in_slabs
-from XraySynthLib.ct.tissues import KIND_NAMES, QUALITY, SCALARS
+from XraySynthLib.ct.tissues import KIND_NAMES, QUALITY, SCALARS, bone_mask
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.training.flow import sampled
 from XraySynthLib.training.model_folder import (
@@ -50,9 +50,9 @@ from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 FORMAT, FORMAT_VERSION = "xraysynth-ct-generator", 1
 LATENT_STEPS, REFINER_STEPS = 10, 8
 GUIDANCE, QUALITY_GUIDANCE = 1.5, 1.5
-REFINER_TEMPERATURE = 0.75
-"""Standard deviation of the noise that becomes texture: from that of training, 1, the flow makes a
-fifth to twice more of it inside bones than there is."""
+BONE_TEMPERATURE = 0.75
+"""Standard deviation of the noise that becomes texture of bone, 1 elsewhere: from that of training,
+1, the flow makes a fifth to twice more of it inside bones than there is."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Generator:
         refiner_steps: int = REFINER_STEPS,
         guidance: float = GUIDANCE,
         quality_guidance: float = QUALITY_GUIDANCE,
-        temperature: float = REFINER_TEMPERATURE,
+        bone_temperature: float = BONE_TEMPERATURE,
     ) -> NDArray:
         """Make a CT.
 
@@ -174,7 +174,7 @@ class Generator:
             guidance: Weight of labels and numbers against knowing nothing (Ho & Salimans 2022,
                 arXiv 2207.12598); 1 for none.
             quality_guidance: Weight of the bone quality, where it is known, against all but it.
-            temperature: Of the noise at full resolution.
+            bone_temperature: Of the noise at full resolution in bones.
 
         Returns:
             (K, J, I) float32, whole HU.
@@ -188,7 +188,7 @@ class Generator:
         guess = in_slabs(self.autoencoder.decode, DECODER_HALO, condition, latents)
         if refiner_steps:
             guess = guess + self._residual(
-                guess, condition, numbers, random, refiner_steps, temperature
+                guess, condition, numbers, random, refiner_steps, bone_temperature
             )
         values_hu = to_hu(guess[0, 0].cpu().numpy()[inside])
         return to_hu(mapped(values_hu, kinds, self.config.hu_maps) / UNIT_HU)
@@ -236,11 +236,13 @@ class Generator:
         scalars: torch.Tensor,
         random: torch.Generator,
         n_steps: int,
-        temperature: float,
+        bone_temperature: float,
     ) -> torch.Tensor:
         """What the decoder leaves out, (1, 1, K, J, I)."""
         blocks = to_blocks(guess)
-        noise = temperature * torch.randn(blocks.shape, generator=random).to(self.device)
+        bone = torch.from_numpy(bone_mask(kinds.cpu().numpy())).to(self.device)
+        temperature = torch.where(bone[:, None], bone_temperature, 1.0)
+        noise = torch.randn(blocks.shape, generator=random).to(self.device) * to_blocks(temperature)
 
         def velocity(state: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             return in_slabs(

@@ -67,7 +67,7 @@ PRESETS: Mapping[str, dict[str, tuple[int, ...] | int]] = {
 """Sizes of the networks beside `NetworkConfig`'s own: full is for a GPU of 16 to 24 GB."""
 VALIDATION_SEED = 0x7A11D
 N_VALIDATION_CROPS = 24
-N_MAPPED = 6
+N_MAPPED = 12
 """So many CTs or a few more, until every kind of tissue is in one, are behind the quantile maps."""
 CODES_FOLDER, MODEL_FOLDER = "codes", "model"
 
