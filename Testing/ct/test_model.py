@@ -316,9 +316,6 @@ class TestFolder:
             read_generator_config(folder)
 
 
-@pytest.mark.skipif(
-    not (SHIPPED / "config.json").is_file(), reason="no generator ships with this version"
-)
 class TestShipped:
     def test_its_configuration_is_the_codes(self):
         config = read_generator_config(SHIPPED)

@@ -16,9 +16,6 @@ from XraySynthLib.detection.network import HeatmapNetwork, NetworkConfig
 from XraySynthLib.errors import UnreadableFileError
 
 SHIPPED = Path(str(files("XraySynthLib.assets"))) / "landmark_detector"
-needs_weights = pytest.mark.skipif(
-    not (SHIPPED / "config.json").is_file(), reason="no detector ships with this version"
-)
 
 
 def test_a_folder_round_trip(model_folder, image):
@@ -166,7 +163,6 @@ ERROR_BAR_PX = 3.0
 """Of 256: about 2.5 mm in the isocentre's plane."""
 
 
-@needs_weights
 class TestShippedWeights:
     def test_most_are_found_where_they_are(self, shipped, person):
         pelvis, truth = person

@@ -11,7 +11,15 @@ from scipy import ndimage
 from XraySynthLib.anatomy.tissues import Label
 from XraySynthLib.ct.intensity import HIGHEST_HU, LOWEST_HU
 from XraySynthLib.ct.store import TrainingVolume
-from XraySynthLib.ct.tissues import BONES, KIND_NAMES, KINDS, MIRRORED, QUALITY, bone_mask
+from XraySynthLib.ct.tissues import (
+    BONES,
+    KIND_NAMES,
+    KINDS,
+    MIN_VOXELS,
+    MIRRORED,
+    QUALITY,
+    bone_mask,
+)
 
 BONE_HU = 150.0
 """Above it a voxel reads as bone; trabeculae of the old lie below it."""
@@ -30,8 +38,6 @@ MIN_FITTED = 8
 MAX_SIDE_RATIO, MIN_SIDE_SHARE = 1.35, 0.8
 """Left and right bones' medians differ by a few percent in people; judged where one side has at
 least this share of the other's voxels."""
-MIN_VOXELS = 500
-"""A kind with fewer is all rim; its median is not judged."""
 
 
 def tissue_hu(volumes: Sequence[TrainingVolume]) -> dict[str, tuple[float, float, float, float]]:

@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, MIRRORED
+from XraySynthLib.ct.tissues import KIND_NAMES, KINDS, MIN_VOXELS, MIRRORED
 
 QuantileMap = tuple[tuple[float, ...], tuple[float, ...]]
 """HU generated, rising, and what they become."""
 SHARES = np.concatenate([[0.005], np.arange(0.025, 1, 0.025), [0.995]])
-MIN_VOXELS = 500
-"""A tissue with fewer has no map."""
 
 
 def quantile_maps(

@@ -34,6 +34,8 @@ SCALARS = {
 }
 """Numbers about the grid, the person's habitus and the scan that a CT is conditioned on."""
 QUALITY = tuple(SCALARS).index("bone_quality")
+MIN_VOXELS = 500
+"""A kind with fewer is all rim: its HU are neither judged nor mapped."""
 
 
 def kinds_of(labels: NDArray) -> NDArray:
