@@ -20,8 +20,8 @@ def test_what_is_kept(store, samples):
 
 
 def test_the_scale_by_hand():
-    scaled = to_network(np.array([2.0, 5.0, 9.5]), (2, 8))
-    assert scaled == pytest.approx([-1, 0, 1.5], abs=1e-6)
+    for value, scaled in ((2.0, -1), (5.0, 0), (9.5, 1.5)):
+        assert to_network(np.full((4, 8), value), (2, 8)) == pytest.approx(scaled, abs=1e-6)
 
 
 def test_pelves_are_where_the_people_are(pelves):

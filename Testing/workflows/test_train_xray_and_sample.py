@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from XraySynthLib.data import LandmarkSet, Quantity
 from XraySynthLib.data.formats import read_landmarks, read_volume, write_labels, write_landmarks
@@ -104,6 +106,30 @@ class TestTrain:
         assert train(xraysynth, exported, subjects, "anatomy", run).code == 0
         assert {path: path.stat().st_mtime_ns for path in (run / "maps").iterdir()} == maps
         assert (run / weights).read_bytes() == before  # the same run, to the bit
+
+    @pytest.mark.parametrize("other", ["view", "anatomy"])
+    def test_it_begins_with_another(self, runs, exported, subjects, xraysynth, tmp_path, other):
+        words = ("--learning-rate", 1e-12, "--start", runs[other] / "model")
+        run = tmp_path / "run"
+        assert train(xraysynth, exported, subjects, "view", run, *words).code == 0
+        weights = "model/unet/diffusion_pytorch_model.safetensors"
+        began, ended = load_file(runs[other] / weights), load_file(run / weights)
+        for name, tensor in began.items():
+            if other == "anatomy" and name.startswith(("conv_in", "conv_out")):
+                # Those of the image, which are first.
+                along = (slice(None), slice(4)) if name == "conv_in.weight" else slice(4)
+                tensor, ended[name] = tensor[along], ended[name][along]
+            assert torch.allclose(ended[name].float(), tensor.float(), atol=1e-3), name
+
+    def test_what_it_cannot_begin_with(self, runs, exported, subjects, xraysynth, tmp_path, failed):
+        def refused(code, words, *options):
+            run = tmp_path / "run"
+            failed(train(xraysynth, exported, subjects, "view", run, *options), code, words)
+            assert not run.exists()
+
+        begun = runs["view"] / "model"
+        refused(1, "holds no X-ray sampler", "--start", tmp_path)
+        refused(2, "another size", "--start", begun, "--channels", 16, 16)
 
     def test_wrong_options(self, xraysynth, exported, subjects, tmp_path, failed):
         run = tmp_path / "run"

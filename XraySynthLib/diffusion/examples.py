@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data.pelvis import partners_of
 from XraySynthLib.diffusion.anatomy_maps import MIRRORED_ORDER
+from XraySynthLib.diffusion.emphasis import emphasised
 from XraySynthLib.diffusion.heatmaps import gaussian_maps
 from XraySynthLib.diffusion.network import NetworkConfig, to_cells
 from XraySynthLib.diffusion.store import Pelvis, XrayStore
@@ -121,7 +122,7 @@ def anatomy_condition(bones: NDArray, points_px: NDArray, config: NetworkConfig)
         points_px: (K, 2) landmarks, column and row, in the image or not.
         config: The network.
     """
-    lengths = torch.from_numpy(np.ascontiguousarray(bones, dtype=np.float32))
+    lengths = torch.from_numpy(np.ascontiguousarray(emphasised(bones)))
     landmarks = gaussian_maps(_cells(points_px, config), config.side)
     return torch.cat([to_cells(lengths, config.cell_px), landmarks])
 

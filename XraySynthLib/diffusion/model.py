@@ -67,7 +67,7 @@ class SamplerConfig:
         landmark_names: In the order of the maps.
         network: The network.
         quantity: Of its images, "line-integral" (without noise) or "display".
-        window: Values that are -1 and 1 for the network.
+        window: Values that are -1 and 1 for the network, before detail is raised (`emphasis`).
         directions_deg: (primary, secondary) of the training's views, rounded.
         fields_deg: Least and greatest field of view of the training; None where it is not known.
         kvp: Tube voltages of the training; empty where they are not known.

@@ -1,6 +1,6 @@
 """The network: diffusers' U-Net on a grid coarser than the pixels, told the view and maps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -135,6 +135,27 @@ class ConditionedVelocity(nn.Module):
         n_image = self.config.n_image
         image, maps_made = predicted[:, :n_image], predicted[:, n_image:]
         return torch.cat([image, _map_velocity(maps_made, state[:, n_image:], times[:, 1])], dim=1)
+
+
+def begin_with(network: ConditionedVelocity, other: ConditionedVelocity) -> None:
+    """Give a network another's weights; of another condition's, all but those of the maps.
+
+    Raises:
+        ValueError: If the networks' sizes differ.
+    """
+    config, theirs = network.config, other.config
+    if replace(theirs, condition=config.condition) != config:
+        raise ValueError("the networks' sizes differ")
+    weights = other.unet.state_dict()
+    if theirs.condition != config.condition:
+        own, n_image = network.unet.state_dict(), config.n_image
+        # Channels of the image come first, in what goes in and in what comes out.
+        own["conv_in.weight"][:, :n_image] = weights["conv_in.weight"][:, :n_image]
+        own["conv_out.weight"][:n_image] = weights["conv_out.weight"][:n_image]
+        own["conv_out.bias"][:n_image] = weights["conv_out.bias"][:n_image]
+        for name in ("conv_in.weight", "conv_out.weight", "conv_out.bias"):
+            weights[name] = own[name]
+    network.unet.load_state_dict(weights)
 
 
 def _map_velocity(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data import Quantity, Sample
 from XraySynthLib.data.sets import people_behind
+from XraySynthLib.diffusion.emphasis import emphasised, plain
 from XraySynthLib.diffusion.views import squared
 from XraySynthLib.drr import to_line_integral
 from XraySynthLib.geometry import View
@@ -17,7 +18,7 @@ WINDOWS: Mapping[Quantity, tuple[float, float]] = {
     Quantity.LINE_INTEGRAL: (2.0, 8.0),
     Quantity.DISPLAY: (0.0, 1.0),
 }
-"""Values that become -1 and 1; the same for all images, and nothing is clipped."""
+"""Values that become -1 and 1 before detail is raised; the same for all images, none clipped."""
 HIP_CENTERS = ("FH-l", "FH-r")
 
 
@@ -28,7 +29,7 @@ class XrayStore:
     Attributes:
         names: The landmarks'.
         quantity: LINE_INTEGRAL or DISPLAY, of all images.
-        images: (N, side, side) float16, `WINDOWS` to -1..1.
+        images: (N, side, side) float16, see `to_network`.
         views: Of each image.
         points_px: (N, K, 2) column and row; NaN where there is none.
         visible: (N, K) bool.
@@ -109,15 +110,15 @@ def _kvp(sample: Sample) -> float | None:
 
 
 def to_network(values: NDArray, window: tuple[float, float]) -> NDArray:
-    """Values of an image on the network's scale."""
+    """Images (..., rows, columns) as networks see them: on their scale, detail raised."""
     low, high = window
-    return (values - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+    return emphasised((values - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1))
 
 
 def from_network(values: NDArray, window: tuple[float, float]) -> NDArray:
     """The inverse of `to_network`."""
     low, high = window
-    return (values + np.float32(1)) * np.float32((high - low) / 2) + np.float32(low)
+    return (plain(values) + np.float32(1)) * np.float32((high - low) / 2) + np.float32(low)
 
 
 @dataclass(frozen=True, eq=False)

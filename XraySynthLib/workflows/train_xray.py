@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from XraySynthLib.data import Sample
     from XraySynthLib.diffusion.examples import Examples
-    from XraySynthLib.diffusion.model import SamplerConfig
+    from XraySynthLib.diffusion.model import Sampler, SamplerConfig
     from XraySynthLib.diffusion.network import NetworkConfig
     from XraySynthLib.diffusion.plausibility import LandmarkPrior
     from XraySynthLib.diffusion.store import Pelvis, XrayStore
@@ -61,6 +61,7 @@ class TrainXrayConfig(DeviceConfig):
             bones and landmarks that are known beforehand.
         subjects: Folders of the subjects that the sets show, with label maps; for anatomy.
         weights: How often each set is drawn from, in the order of --data; by default alike.
+        start: Folder of a sampler to begin with, of the same sizes; its condition may differ.
         images: How many images are shown in all.
         preset: compact: 128 px, a network that a laptop's processor can use. full: 512 px, for a
             GPU.
@@ -84,6 +85,7 @@ class TrainXrayConfig(DeviceConfig):
     condition: Literal["view", "anatomy"]
     subjects: tuple[Path, ...] = ()
     weights: tuple[float, ...] = ()
+    start: Path | None = None
     images: int = 60_000
     preset: Literal["compact", "full"] = "compact"
     side_px: int | None = None
@@ -137,6 +139,8 @@ def check_inputs(config: TrainXrayConfig) -> None:
             raise UnreadableFileError(f"--data {path} does not exist.")
     for path in config.subjects:
         find_subjects(path)
+    if config.start is not None and not (config.start / "config.json").is_file():
+        raise UnreadableFileError(f"--start {config.start} holds no X-ray sampler.")
     need_torch_packages("Training", "diffusers", "accelerate", "tensorboard")
     from XraySynthLib.training.run_folder import check_run_folder
 
@@ -176,6 +180,7 @@ def run(config: TrainXrayConfig) -> Path:
     from accelerate.utils import set_seed
 
     from XraySynthLib.diffusion.learning import learn, new_state
+    from XraySynthLib.diffusion.network import begin_with
     from XraySynthLib.training.precision import device_of, mixed_precision
     from XraySynthLib.training.run_folder import RunFolder
     from XraySynthLib.training.schedule import Schedule
@@ -188,6 +193,16 @@ def run(config: TrainXrayConfig) -> Path:
     stores, watched = read_sets(config)
     everybody, prior = people_of(config, stores, watched)
     network = network_config(config, len(watched.names))
+    start = None if config.start is None else _load_start(config.start, watched)
+    state = new_state(network, config.seed, config.average_images, config.weight_decay)
+    if start is not None:
+        try:
+            for model in (state.model, state.average.model):
+                begin_with(model, start.network)
+        except ValueError as error:
+            raise UsageError(
+                f"--start {config.start} is of another size than the options say."
+            ) from error
     folder = RunFolder(config.output, _options(config))
     bones = None
     if config.condition == "anatomy":
@@ -196,13 +211,15 @@ def run(config: TrainXrayConfig) -> Path:
         _examples(config, sources, everybody, prior, network, bones and bones[part])
         for sources, part in ((stores, slice(0, -1)), ([watched], slice(-1, None)))
     )
-    state = new_state(network, config.seed, config.average_images, config.weight_decay)
     folder.restore(state)
     arithmetic = {"auto": mixed_precision(device), "bf16": "bf16", "fp32": "no"}[config.precision]
     accelerator = Accelerator(mixed_precision=arithmetic, cpu=device.type == "cpu")
     state.average.model.to(accelerator.device)
     state.model, state.optimizer = accelerator.prepare(state.model, state.optimizer)
     document = _document(config, network, stores, watched)
+    if start is not None:
+        people = {*document.people, *start.config.people}
+        document = replace(document, people=tuple(sorted(people)))
 
     def look() -> dict[str, float]:
         return _look(config, folder, state, validation, document, prior)
@@ -260,6 +277,23 @@ def read_sets(config: TrainXrayConfig) -> "tuple[list[XrayStore], XrayStore]":
     if both:
         raise SplitOverlapError(f"{both[0]} is in the train split of one set and val of another.")
     return stores, validation
+
+
+def _load_start(path: Path, watched: "XrayStore") -> "Sampler":
+    """The sampler to begin with.
+
+    Raises:
+        UnreadableFileError: If it cannot be read.
+        UsageError: If its images are of another quantity than the sets', or its landmarks.
+    """
+    from XraySynthLib.diffusion.model import load_sampler
+
+    start = load_sampler(path)
+    if start.config.quantity != watched.quantity.value:
+        raise UsageError(f"--start {path} makes {start.config.quantity}, the sets are of others.")
+    if start.config.landmark_names != watched.names:
+        raise UsageError(f"--start {path} has other landmarks than the sets.")
+    return start
 
 
 def people_of(
@@ -380,6 +414,7 @@ def _document(
         training={
             **_options(config),
             "data": [path.name for path in config.data],
+            "start": config.start and config.start.name,
             "subjects": [path.name for path in config.subjects],
             "set_images": sum(map(len, stores)),
         },
