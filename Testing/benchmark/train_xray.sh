@@ -3,13 +3,13 @@
 #
 #     Testing/benchmark/train_xray.sh FOLDER [IMAGES] [SCALE]
 #
-# IMAGES are shown in the training of each of the two models (default 60000); SCALE divides the
-# number of people and views (default 1, 8 for a try). Any stage that is there already is left as it
+# IMAGES are shown in the training of each of the two models (default 28000); "view" begins with the
+# network of "anatomy". SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there already is left as it
 # is, and training goes on where it ended, so the same command resumes. Folders people-wide and
 # people-more of train_detector.sh are the same people: put them, or links to them, into FOLDER
 # first, and they are not made again. CONDITIONS="anatomy" trains that model alone.
 set -euo pipefail
-folder=$1 images=${2:-60000} scale=${3:-1}
+folder=$1 images=${2:-28000} scale=${3:-1}
 run="${PYTHON:-python} -m XraySynthLib"
 part() { echo $((($1 + scale - 1) / scale)); }
 mkdir -p "$folder"
@@ -37,8 +37,10 @@ set_of people-more set-more-standard 20 --poses standard-views
 
 sets=(set-free set-standard set-more-free set-more-standard)
 for condition in ${CONDITIONS:-anatomy view}; do
-    subjects=()
-    if [ "$condition" = anatomy ]; then subjects=(--subjects people-wide people-more); fi
+    own=(--subjects people-wide people-more)
+    if [ "$condition" = view ]; then
+        own=(--start run-anatomy/model --learning-rate 0.0008 --warmup-images 1000)
+    fi
     $run train xray --condition "$condition" --output "run-$condition" --images "$images" \
-        --name "pelvis-xray-$condition" --data "${sets[@]}" --weights 2 1 4 2 "${subjects[@]}"
+        --name "pelvis-xray-$condition" --data "${sets[@]}" --weights 2 1 4 2 "${own[@]}"
 done

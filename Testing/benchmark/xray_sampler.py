@@ -65,7 +65,7 @@ from XraySynthLib.workflows.set_report import as_display
 from XraySynthLib.workflows.study_plan import ANATOMY, REFERENCE, VIEW, Run
 
 STEPS = (4, 8, 10, 16, 32, 50)
-GUIDANCES, LEADS = (1.5, 2.0, 3.0), (0.0, 0.25, 1.0)
+GUIDANCES, LEADS = (1.0, 2.0, 3.0), (0.0, 0.25, 1.0)
 N_TIMED, REPETITIONS = 16, 3
 N_SHOWN = 6
 BINS_DEG = (-90.0, -30.0, -10.0, 10.0, 30.0, 90.0)

@@ -20,7 +20,7 @@ def test_what_is_kept(store, samples):
 
 
 def test_the_scale_by_hand():
-    for value, scaled in ((2.0, -1), (5.0, 0), (9.5, 1.5)):
+    for value, scaled in ((2.0, -0.25), (5.0, 0), (9.5, 0.375)):
         assert to_network(np.full((4, 8), value), (2, 8)) == pytest.approx(scaled, abs=1e-6)
 
 

@@ -13,10 +13,13 @@ from XraySynthSlicer.nodes import (
 
 from XraySynthLib.anatomy.tissues import SEGMENTS
 from XraySynthLib.data.formats import read_sample
-from XraySynthLib.data.formats.mrml import LANDMARKS
+from XraySynthLib.data.formats.mrml import FOUND, LANDMARKS
+from XraySynthLib.data.sets import open_set
 from XraySynthLib.data.sets import scene as scene_sets
 from XraySynthLib.geometry import Intrinsics, carm_from_view
 from XraySynthLib.workflows import demo
+
+pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,29 @@ def named(scene, kind, name):
     nodes = scene.GetNodesByClassByName(kind, name)
     assert nodes.GetNumberOfItems() == 1, name
     return nodes.GetItemAsObject(0)
+
+
+def check_networks(output, scene, landmarks):
+    """The sampler's images show the subject's own landmarks; every image has those found in it."""
+    sampled = list(open_set(output / demo.SAMPLED))
+    assert len(sampled) == demo.N_SAMPLED
+    for sample in sampled:
+        xray = xray_from_node(named(scene, "vtkMRMLScalarVolumeNode", sample.key))
+        np.testing.assert_allclose(xray.values, sample.xray.values)
+        order = [landmarks.names.index(name) for name in sample.landmarks.names]
+        places_px = xray.view.project(landmarks.points_ras_mm[order])
+        np.testing.assert_allclose(sample.landmarks.points_px, places_px, atol=0.01)
+    keys = [f"subject-0000-{name}" for name in demo.SUBJECT_VIEWS]
+    n_found = 0
+    for key in [*keys, *(sample.key for sample in sampled)]:
+        node = named(scene, "vtkMRMLScalarVolumeNode", key)
+        found = node.GetNodeReference(FOUND)
+        assert found.GetName() == f"{key} detected"
+        marks = image_landmarks_from_node(found, xray_from_node(node).view)
+        assert marks.names == landmarks.names
+        n_found += marks.visible.sum()
+    assert n_found > 14
+    assert (output / demo.NETWORKS_PICTURE).stat().st_size > 10_000
 
 
 def test_everything_is_in_place(output, scene):
@@ -73,6 +99,7 @@ def test_everything_is_in_place(output, scene):
         ).GetMatrixTransformToParent()
         pose = carm_from_view(xray.view, demo.SOURCE_TO_ISOCENTER_MM)
         np.testing.assert_allclose(matrix_of(matrix), pose.ras_from_carm, atol=1e-6)
+    check_networks(output, scene, landmarks)
     composite = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
     first = f"subject-0000-{demo.SUBJECT_VIEWS[0]}"
     assert scene.GetNodeByID(composite.GetBackgroundVolumeID()).GetName() == first
@@ -80,4 +107,6 @@ def test_everything_is_in_place(output, scene):
 
 def test_it_is_a_set_too(output):
     keys = [sample.key for sample in scene_sets.read(output / demo.SCENE_NAME)]
-    assert keys == [f"subject-0000-{name}" for name in demo.SUBJECT_VIEWS]
+    expected = [f"subject-0000-{name}" for name in demo.SUBJECT_VIEWS]
+    assert keys[:-3] == expected
+    assert all(key.startswith("sampled-anatomy-0-00000") for key in keys[-3:])

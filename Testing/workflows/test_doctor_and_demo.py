@@ -105,6 +105,9 @@ def a_chest(tmp_path, monkeypatch):
     small = Intrinsics(demo.INTRINSICS.source_to_detector_mm, (8.0, 8.0), (50, 50))
     monkeypatch.setattr(demo, "INTRINSICS", small)
     monkeypatch.setattr(demo, "SUBJECT_GRID", ((40, 26, 42), 9.0))
+    # Testing/slicer/test_demo_scene.py has the networks.
+    monkeypatch.setattr(demo, "_sampled", lambda config: [])
+    monkeypatch.setattr(demo, "_detected", lambda samples, path: {})
     return folder
 
 
@@ -141,6 +144,18 @@ class TestDemo:
             assert (output / folder / "carm.h5").exists() and (
                 output / folder / "xray.png"
             ).exists()
+
+    def test_without_the_networks_packages_it_says_what_it_leaves_out(
+        self, xraysynth, a_chest, tmp_path, monkeypatch
+    ):
+        def missing(config):
+            raise MissingDependencyError("Sampling needs the package 'torch'.")
+
+        monkeypatch.setattr(demo, "_sampled", missing)
+        outcome = xraysynth("demo", "--output", tmp_path / "demo", "--progress", "auto")
+        assert outcome.code == 0 and (tmp_path / "demo" / "report.html").is_file()
+        assert "Left out: the networks' images and landmarks. Sampling needs" in outcome.err
+        assert "networks.png" not in (tmp_path / "demo" / "report.html").read_text()
 
     def test_the_transform_beside_a_sample_makes_its_image_again(
         self, xraysynth, a_chest, tmp_path

@@ -1,14 +1,16 @@
 """Fine detail raised to the height of the noise, so that few steps make it sharp.
 
-In line integrals of a pelvis, cosines of 32 to 64 cycles an image are 7000 times smaller than the
-mean; a cortex is lost in the last step's noise. The gain sqrt(1 + f^2), f in cycles an image,
-leaves 60 times. It is an exact filter on the cosine transform (DCT-II: the image goes on beyond
-its edges as in a mirror), so nothing is lost, and an image turned left to right stays so.
+In line integrals of a pelvis, waves of 32 to 64 cycles an image are 3000 times smaller than those
+of less than one; a cortex is lost in the last step's noise. The gain (1 + f^2)^(3/4) / 4, f in
+cycles an image, leaves 14 times. It is an exact filter of the cosine transform (DCT-II: the image
+goes on beyond its edges as in a mirror), so nothing is lost, and what is mirrored stays mirrored.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
+
+GAIN, EXPONENT = 0.25, 1.5
 
 
 def emphasised(images: NDArray) -> NDArray:
@@ -35,4 +37,4 @@ def _filtered(images: NDArray, gain: NDArray) -> NDArray:
 
 def _gain(shape: tuple[int, ...]) -> NDArray:
     rows, columns = (np.arange(count, dtype=np.float32) / 2 for count in shape)
-    return np.sqrt(1 + rows[:, None] ** 2 + columns**2)
+    return GAIN * (1 + rows[:, None] ** 2 + columns**2) ** (EXPONENT / 2)

@@ -47,7 +47,7 @@ from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 FORMAT, FORMAT_VERSION = "xraysynth-xray-sampler", 1
 UNET_FOLDER, SCHEDULER_FOLDER, LANDMARKS_NAME = "unet", "scheduler", "landmarks.safetensors"
 WEIGHTS_NAME = f"{UNET_FOLDER}/diffusion_pytorch_model.safetensors"
-STEPS, GUIDANCE = 10, 1.0
+STEPS, GUIDANCE = 8, 1.5
 LEAD = 0.5
 """How far the landmarks are ahead of the image: they are made when a third of its way is left."""
 DIRECTION_DEG = 5.0

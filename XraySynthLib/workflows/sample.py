@@ -77,8 +77,8 @@ class SampleConfig(AcquisitionOptions, DeviceConfig):
     views: int | None = None
     quantity: Literal["line-integral", "transmission", "display"] | None = None
     detail: float = 0.5
-    steps: int = 10
-    guidance: float = 1.0
+    steps: int = 8
+    guidance: float = 1.5
     batch: int = 16
     split: tuple[float, float, float] = (1.0, 0.0, 0.0)
     part_size: int = 100

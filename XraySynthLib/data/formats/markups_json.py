@@ -51,15 +51,22 @@ def markups_points(text: str, path: Path) -> tuple[list[tuple[str, list[float]]]
     return [(_name(point), _position(point, path)) for point in points], system
 
 
-def markups_text(names: Sequence[str], points_lps_mm: NDArray, list_name: str) -> str:
+def markups_text(
+    names: Sequence[str],
+    points_lps_mm: NDArray,
+    list_name: str,
+    descriptions: Sequence[str] | None = None,
+) -> str:
     """Text of a markups file with one point list.
 
     Args:
         names: The points' labels.
         points_lps_mm: (N, 3) LPS, mm; NaN where undefined.
         list_name: Name of the list.
+        descriptions: Of the points; by default none has one.
     """
-    points = zip(names, points_lps_mm.tolist(), strict=True)
+    told = descriptions or [""] * len(names)
+    points = zip(names, points_lps_mm.tolist(), told, strict=True)
     markup = {
         "type": POINT_LIST,
         "name": list_name,
@@ -74,12 +81,12 @@ def markups_text(names: Sequence[str], points_lps_mm: NDArray, list_name: str) -
     return json.dumps({"@schema": SCHEMA, "markups": [markup]}, indent=2, allow_nan=False) + "\n"
 
 
-def _point(number: int, name: str, xyz: list[float]) -> dict[str, Any]:
+def _point(number: int, name: str, xyz: list[float], description: str) -> dict[str, Any]:
     defined = not any(map(math.isnan, xyz))
     return {
         "id": str(number),
         "label": name,
-        "description": "",
+        "description": description,
         "associatedNodeID": "",
         "position": xyz if defined else "",
         "orientation": [-1.0, -0.0, -0.0, -0.0, -1.0, -0.0, 0.0, 0.0, 1.0],  # RAS axes, in LPS

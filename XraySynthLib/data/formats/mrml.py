@@ -16,6 +16,8 @@ from XraySynthLib.geometry import CArmPose, View
 from XraySynthLib.geometry.view import CARM_AXES_FROM_CAMERA_AXES
 
 RECORD, SPLIT, LANDMARKS = "XraySynth.record", "XraySynth.split", "XraySynth.landmarks"
+FOUND = "XraySynth.found"
+"""How an image refers to the landmarks that a detector found in it."""
 
 
 class ImageNodes(NamedTuple):
@@ -42,6 +44,7 @@ def add_nodes(
     window: tuple[float, float],
     split: str,
     source_to_isocenter_mm: float | None = None,
+    found: int | None = None,
 ) -> None:
     """Add the nodes of an image, whose files are `Data/STEM.nrrd` and `Data/STEM.mrk.json`.
 
@@ -54,6 +57,8 @@ def add_nodes(
         split: The sample's.
         source_to_isocenter_mm: Where on the beam the C-arm has its isocentre; by default where
             `CArmPose` has it.
+        found: Number of a point list, none of an image's, whose file is `Data/STEM-found.mrk.json`:
+            the landmarks that were found in the image.
     """
     key, view = record["key"], View.from_dict(record["xray"]["view"])
 
@@ -67,7 +72,8 @@ def add_nodes(
         attributes=f"{RECORD}:{_encoded(json.dumps(record))};{SPLIT}:{split}",
         references=f"display:vtkMRMLScalarVolumeDisplayNode{number};"
         f"storage:vtkMRMLVolumeArchetypeStorageNode{number};"
-        f"{LANDMARKS}:vtkMRMLMarkupsFiducialNode{number};",
+        f"{LANDMARKS}:vtkMRMLMarkupsFiducialNode{number};"
+        + (f"{FOUND}:vtkMRMLMarkupsFiducialNode{found};" if found else ""),
     )
     add(
         "VolumeDisplay",
@@ -78,15 +84,9 @@ def add_nodes(
         level=repr(window[1]),
     )
     add("VolumeArchetypeStorage", "VolumeArchetypeStorage", fileName=f"Data/{file_stem}.nrrd")
-    add(
-        "MarkupsFiducial",
-        "MarkupsFiducial",
-        references=f"display:vtkMRMLMarkupsFiducialDisplayNode{number};"
-        f"storage:vtkMRMLMarkupsJsonStorageNode{number};",
-    )
-    shown = str(number == 1).lower()
-    add("MarkupsFiducialDisplay", "MarkupsFiducialDisplay", visibility=shown)
-    add("MarkupsJsonStorage", "MarkupsJsonStorage", fileName=f"Data/{file_stem}.mrk.json")
+    _add_points(scene, number, key, f"{file_stem}.mrk.json", shown=number == 1)
+    if found:
+        _add_points(scene, found, f"{key} detected", f"{file_stem}-found.mrk.json", number == 1)
     isocenter_mm = source_to_isocenter_mm or CArmPose().source_to_isocenter_mm
     if view.intrinsics.source_to_detector_mm > isocenter_mm:
         ras_from_carm = _ras_from_carm(view, isocenter_mm)
@@ -98,6 +98,22 @@ def add_nodes(
         )
     if number == 1:
         _show(scene, view)
+
+
+def _add_points(scene: ElementTree.Element, number: int, name: str, file: str, shown: bool) -> None:
+    """Add a point list, its display and its file."""
+    kinds = {"display": "MarkupsFiducialDisplay", "storage": "MarkupsJsonStorage"}
+    ids = {role: f"vtkMRML{kind}Node{number}" for role, kind in kinds.items()}
+    references = "".join(f"{role}:{node_id};" for role, node_id in ids.items())
+    ElementTree.SubElement(
+        scene,
+        "MarkupsFiducial",
+        {"id": f"vtkMRMLMarkupsFiducialNode{number}", "name": name, "references": references},
+    )
+    visible = {"id": ids["display"], "name": name, "visibility": str(shown).lower()}
+    ElementTree.SubElement(scene, kinds["display"], visible)
+    kept = {"id": ids["storage"], "name": name, "fileName": f"Data/{file}"}
+    ElementTree.SubElement(scene, kinds["storage"], kept)
 
 
 def add_patient_nodes(scene: ElementTree.Element, number: int, name: str, stem: str) -> None:

@@ -116,6 +116,7 @@ def write_patient_scene(
     segments: Mapping[int, tuple[str, tuple[float, float, float]]],
     samples: Sequence[Sample],
     source_to_isocenter_mm: float,
+    found: Mapping[str, ImageLandmarkSet] | None = None,
 ) -> None:
     """Write a scene of a patient and X-rays: CT, segmentation, landmarks, C-arms and images.
 
@@ -126,21 +127,34 @@ def write_patient_scene(
         segments: Label -> name and colour, 0..1; other labels are left out.
         samples: X-rays of the patient; the first one is shown.
         source_to_isocenter_mm: Of the C-arm that took them.
+        found: Landmarks that a detector found in images, by the images' keys.
 
     Raises:
         ValueError: If an image has no View.
     """
     assert volume.labels is not None
-    scene = ElementTree.Element("MRML")
+    scene, found = ElementTree.Element("MRML"), found or {}
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for number, sample in enumerate(samples, 1):
-            stem = f"{number:06d}"
+            stem, marked = f"{number:06d}", found.get(sample.key)
+            if marked is not None:
+                text = _found_text(marked, _view_of(sample.xray, sample.key), sample.key)
+                _add(archive, f"scene/Data/{stem}-found.mrk.json", text.encode())
             for file, data in _node_files(stem, sample, temporary):
                 if file != f"{stem}.json":
                     _add(archive, f"scene/Data/{file}", data)
                     continue
                 record, window = json.loads(data)
-                add_nodes(scene, number, stem, record, window, SPLITS[0], source_to_isocenter_mm)
+                add_nodes(
+                    scene,
+                    number,
+                    stem,
+                    record,
+                    window,
+                    SPLITS[0],
+                    source_to_isocenter_mm,
+                    None if marked is None else len(samples) + 1 + number,
+                )
         name = samples[0].provenance.subject
         add_patient_nodes(scene, len(samples) + 1, name, "patient")
         shown = {label: one for label, one in segments.items() if (volume.labels == label).any()}
@@ -156,6 +170,18 @@ def write_patient_scene(
         ):
             _add(archive, f"scene/Data/patient-{file}", data)
         _add(archive, "scene/scene.mrml", _mrml(scene))
+
+
+def _found_text(found: ImageLandmarkSet, view: View, key: str) -> str:
+    """The point list of what a detector found; the rest is undefined."""
+    points_ras_mm = view.detector_points_ras_mm(found.points_px)
+    points_ras_mm[~found.visible] = np.nan
+    told = [
+        f"confidence {share:.2f}" if seen else ""
+        for share, seen in zip(found.confidence, found.visible, strict=True)
+    ]
+    points_lps_mm = transform_points(LPS_FROM_RAS, points_ras_mm)
+    return markups_text(found.names, points_lps_mm, f"{key} detected", told)
 
 
 def read(path: Path, split: str | None = None) -> Sequence[Sample]:
