@@ -151,7 +151,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.presetCombo.currentIndexChanged.connect(self.onPreset)
         self.ui.centerOnCtButton.clicked.connect(lambda *_: self.panel.attempt(self.onCenterOnCt))
         self.ui.sequenceButton.clicked.connect(lambda *_: self.panel.attempt(self.onSequence))
-        self.ui.saveViewButton.clicked.connect(lambda *_: self.panel.attempt(self.onSaveView))
+        self.ui.saveViewButton.clicked.connect(self.onSaveView)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -259,10 +259,12 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self._parameters
         if parameters is None or parameters.carm is None:
             return
-        self._settingAngles = True
         angles = [slider.value for slider in self._angleSliders()]
-        self._sayingErrors(lambda: self.logic.drr.set_angles(parameters, *angles))
-        self._settingAngles = False
+        self._settingAngles = True
+        try:
+            self._sayingErrors(lambda: self.logic.drr.set_angles(parameters, *angles))
+        finally:
+            self._settingAngles = False
 
     def onPreset(self, index):
         """Turn the C-arm to a named view."""
@@ -313,13 +315,14 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Save the geometry as JSON."""
         from XraySynthSlicer.drr import view_of
 
-        view = view_of(self._parameters)
         path = qt.QFileDialog.getSaveFileName(
             self.ui.saveViewButton, _("Save view"), "view.json", "JSON (*.json)"
         )
         path = path[0] if isinstance(path, tuple) else path  # PySide gives the filter, too
         if path:
-            Path(path).write_text(view.to_json(), "utf-8")
+            self.panel.attempt(
+                lambda: Path(path).write_text(view_of(self._parameters).to_json(), "utf-8")
+            )
 
     def _sayingErrors(self, action):
         """Do what a move asks for; what is wrong is said below the button."""

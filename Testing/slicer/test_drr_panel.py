@@ -517,6 +517,14 @@ def test_what_is_no_ct_has_no_preview(panel, a_ct):
     assert live_of(panel).GetAttribute("XraySynth.record") == before
 
 
+def test_a_ct_without_voxels(panel, scene):
+    panel.ui.ctSelector.setCurrentNode(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"))
+    assert not panel.ui.applyButton.enabled
+    panel.ui.primarySlider.value = 10
+    panel.settle()
+    assert panel.ui.statusLabel.text == "empty holds no voxels."
+
+
 def test_deleting_the_c_arm(panel, scene):
     taken, parameters = take(panel), parameters_of(panel)
     panel.ui.primarySlider.value = 20

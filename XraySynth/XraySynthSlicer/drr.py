@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import slicer
 
 from XraySynthLib.data import LandmarkSet, Provenance, Sample, Volume
 from XraySynthLib.data.formats import read_sample, write_landmarks, write_volume
@@ -154,12 +153,13 @@ class DrrLogic:
         """Whether previews of a CT are ready; if not, take the next step, a short one, to that.
 
         Raises:
-            ValueError: If the CT cannot be projected.
+            ValueError: If it is no CT or cannot be projected.
             ModuleNotFoundError: If a package that projecting needs is not installed.
         """
         state = _shape_of(node)
         if self._previewed != state:
             if self._stepped != state:
+                _check_ct(node)
                 self._steps = self._prepare(node, state)
             self._stepped = None  # so that one begins anew after an error
             next(self._steps)
@@ -173,8 +173,10 @@ class DrrLogic:
             ValueError: If the CT cannot be projected or the view does not see it.
             ModuleNotFoundError: If a package that projecting needs is not installed.
         """
-        while not self.ready(parameters.ct):
-            time.sleep(0.01)
+        state = _shape_of(parameters.ct)
+        if self._previewed != state:
+            for _ in self._prepare(parameters.ct, state):
+                time.sleep(0.01)
         view = view_of(parameters).resized(PREVIEW_PX, PREVIEW_PX)
         # Where the CT has moved since, the C-arm is seen from the CT as if that had not.
         here_from_there = volume_ras_from_ijk(parameters.ct) @ self._ijk_from_ras
@@ -289,7 +291,7 @@ class DrrLogic:
         import numba  # noqa: F401  as others below, it takes a second to load
 
         yield
-        volume = _checked_volume(node)
+        volume = _thinned(node)
         yield
         materials = materials_from_hu(volume)
         yield
@@ -315,7 +317,7 @@ class DrrLogic:
         """The CT as a file, written once as long as it does not change."""
         path = self._path("ct.nrrd")
         if self._written != (state := _state_of(node)):
-            _checked_volume(node)
+            _check_ct(node)
             path.unlink(missing_ok=True)
             write_volume_node(node, path)
             self._written = state
@@ -420,30 +422,32 @@ def file_name(name: str) -> str:
     return "".join("_" if character in '/\\:*?"<>|\0' else character for character in name) or "ct"
 
 
-def _checked_volume(node: Any) -> Volume:
-    """A CT thinned out for previews.
+def _thinned(node: Any) -> Volume:
+    """A CT as previews take it."""
+    return volume_from_node(node, preview_step(node.GetImageData().GetNumberOfPoints()))
 
-    Raises:
-        ValueError: If it is none.
-    """
-    if node.GetImageData() is None:
-        raise ValueError(f"{node.GetName()} holds no voxels.")
-    volume = volume_from_node(node, preview_step(slicer.util.arrayFromVolume(node).size))
+
+def _check_ct(node: Any) -> None:
+    """Raise a sentence where the values cannot be HU."""
     try:
-        checked_hu(volume.values_hu, Path(node.GetName()))
+        checked_hu(_thinned(node).values_hu, Path(node.GetName()))
     except XraySynthError as error:
         raise ValueError(str(error)) from error
-    return volume
 
 
 def _state_of(node: Any) -> tuple[object, ...]:
     """Changes when the voxels or their place change."""
-    return node.GetID(), node.GetImageData().GetMTime(), volume_ras_from_ijk(node).tobytes()
+    return *_voxels_of(node), volume_ras_from_ijk(node).tobytes()
 
 
 def _shape_of(node: Any) -> tuple[object, ...]:
     """Changes when the voxels, their sizes or the angles between their axes change."""
     axes_mm = volume_ras_from_ijk(node)[:3, :3]
     metric = np.round(axes_mm.T @ axes_mm, 6).ravel().tolist()
-    mirrored = bool(np.linalg.det(axes_mm) < 0)
-    return node.GetID(), node.GetImageData().GetMTime(), mirrored, *metric
+    return *_voxels_of(node), bool(np.linalg.det(axes_mm) < 0), *metric
+
+
+def _voxels_of(node: Any) -> tuple[object, ...]:
+    if node.GetImageData() is None:
+        raise ValueError(f"{node.GetName()} holds no voxels.")
+    return node.GetID(), node.GetImageData().GetMTime()
