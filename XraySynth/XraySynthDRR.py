@@ -124,7 +124,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameters = self._guiTag = None
         self._seen = {}
-        self._drawn = self._faced = None
+        self._drawn = self._faced = self._shown = None
         self._open = self._behind = False
         self._previewPending = self._settingAngles = self._automatic = False
 
@@ -198,7 +198,8 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
-        self._parameters = self._guiTag = self._drawn = self._faced = None
+        self._parameters = self._guiTag = None
+        self._drawn = self._faced = self._shown = None
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
@@ -425,6 +426,8 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if drawn != (seen, shown):
             self.logic.drr.show_carm(parameters)
             self.logic.drr.refresh_screen(parameters)
+            self.logic.drr.show_landmarks(parameters, self._shown)
+            self._shown = parameters.xray
             self._showAngles()
             self._face()
         self._drawn = seen, shown

@@ -151,6 +151,17 @@ def test_taking_an_x_ray(panel):
     assert marks.GetNumberOfControlPoints() == 14
 
 
+def test_the_event_loop_turns_while_an_x_ray_is_taken(panel):
+    panel.ui.applyButton.click()
+    started, busy_s = time.monotonic(), 0.0
+    while panel.widget.panel.running:
+        before = time.monotonic()
+        qt.application.processEvents()
+        busy_s += time.monotonic() - before
+        time.sleep(0.005)
+    assert busy_s < 0.5 * (time.monotonic() - started)
+
+
 def test_an_x_ray_that_was_taken_stays(panel):
     """The C-arm moves on, and another one is taken."""
     first = take(panel)
@@ -183,8 +194,11 @@ def test_an_x_ray_that_was_taken_is_shown_when_it_is_chosen(panel, a_red_view):
     panel.ui.primarySlider.value = 25
     panel.settle()
     assert a_red_view[1].GetBackgroundVolumeID() == live_of(panel).GetID()
+    lists = [node.GetNodeReference(LANDMARKS).GetDisplayNode() for node in (taken, live_of(panel))]
+    assert [one.GetVisibility() for one in lists] == [0, 1]
     panel.ui.xraySelector.setCurrentNode(taken)
     assert a_red_view[1].GetBackgroundVolumeID() == taken.GetID()
+    assert [one.GetVisibility() for one in lists] == [1, 0]
     panel.settle()
     assert parameters_of(panel).xray is taken
 
@@ -264,6 +278,12 @@ def test_a_ct_that_moves_is_not_prepared_anew(panel, a_ct, scene):
     assert drr._preview is prepared
     assert np.abs(moved.values - before).mean() > 0.01
     drr.close()  # which forgets what was prepared
+    move.SetMatrixTransformToParent(nodes.vtk_matrix_of(np.eye(4)))
+    for _ in range(4):  # it moves while the preview is prepared
+        assert not drr.ready(a_ct[0])
+    move.SetMatrixTransformToParent(nodes.vtk_matrix_of(matrix))
+    while not drr.ready(a_ct[0]):
+        pass
     drr.preview(parameters)
     np.testing.assert_allclose(xray_from_node(parameters.xray).values, moved.values, atol=0.03)
     move.SetMatrixTransformToParent(nodes.vtk_matrix_of(np.diag([1.0, 1.2, 1.0, 1.0])))

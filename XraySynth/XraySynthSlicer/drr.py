@@ -48,7 +48,7 @@ class DrrLogic:
 
     Attributes:
         compiled: Whether the projector has been compiled, which takes seconds the first time on a
-            machine and would hold up the application: a child process does it, see `compile_job`.
+            machine and would hold up the application: a child process does it.
     """
 
     compiled = False
@@ -64,6 +64,7 @@ class DrrLogic:
         self._steps: Iterator[None] = iter(())
         self._stepped: tuple[object, ...] | None = None
         self._preview: Any = None
+        self._ijk_from_ras = np.eye(4)
         self._previewed: tuple[object, ...] | None = None
         self._results: list[Path] = []
 
@@ -239,6 +240,8 @@ class DrrLogic:
 
     def refresh_screen(self, parameters: Any) -> None:
         """Put the X-ray that the C-arm sees as it stands on its detector: one chosen, or live."""
+        if parameters.carm is None:
+            return
         corners_mm = carm.corners_mm(view_of(parameters))
         for node in (parameters.xray, carm.part(parameters.carm, carm.LIVE)):
             if not is_xray(node):
@@ -250,6 +253,14 @@ class DrrLogic:
                 carm.put_on_screen(parameters.carm, xray.values, *window_level)
                 return
         carm.clear_screen(parameters.carm)
+
+    def show_landmarks(self, parameters: Any, before: Any) -> None:
+        """Show the landmarks of the X-ray chosen, no more those of the one chosen before."""
+        if parameters.xray is not before:
+            for node, visible in ((before, False), (parameters.xray, True)):
+                marks = node and node.GetNodeReference(LANDMARKS)
+                if marks:
+                    marks.GetDisplayNode().SetVisibility(visible)
 
     def _show_live(self, parameters: Any, sample: Sample) -> None:
         live = carm.part(parameters.carm, carm.LIVE)
@@ -291,7 +302,7 @@ class DrrLogic:
         import numba  # noqa: F401  as others below, it takes a second to load
 
         yield
-        volume = _thinned(node)
+        volume, ijk_from_ras = _thinned(node), np.linalg.inv(volume_ras_from_ijk(node))
         yield
         materials = materials_from_hu(volume)
         yield
@@ -300,8 +311,7 @@ class DrrLogic:
         prepare(preview.levels[-1])
         yield
         preview.warm()
-        self._preview, self._previewed = preview, state
-        self._ijk_from_ras = np.linalg.inv(volume_ras_from_ijk(node))
+        self._preview, self._ijk_from_ras, self._previewed = preview, ijk_from_ras, state
         yield
 
     def _compile_job(self) -> Job:
