@@ -191,6 +191,10 @@ def test_a_ct_or_a_film_chosen_as_the_x_ray_is_refused(panel, a_ct):
 
 def test_an_x_ray_that_was_taken_is_shown_when_it_is_chosen(panel, a_red_view):
     taken = take(panel)
+    for node, width_px in ((live_of(panel), 256), (taken, 128)):
+        panel.ui.xraySelector.setCurrentNode(node)
+        image = texture_of(panel).GetProducer().GetOutputDataObject(0)
+        assert image.GetDimensions()[0] == width_px
     panel.ui.primarySlider.value = 25
     panel.settle()
     assert a_red_view[1].GetBackgroundVolumeID() == live_of(panel).GetID()
