@@ -26,6 +26,8 @@ from slicer.util import VTKObservationMixin
 
 REST_MS = 700
 """The C-arm is at rest when it has not moved for so long."""
+STEP_MS = 10
+"""Between two steps of preparing the preview: what else is due has its turn."""
 
 
 class XraySynthDRR(ScriptedLoadableModule):
@@ -84,6 +86,7 @@ class XraySynthDRRParameterNode:
     isocenter: vtkMRMLMarkupsFiducialNode
     xray: vtkMRMLScalarVolumeNode
     showCArm: bool = True
+    dragIn3DView: bool = False
     livePreview: bool = True
     fullWhenReleased: bool = True
     showInRedView: bool = True
@@ -121,7 +124,8 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameters = self._guiTag = None
         self._seen = {}
-        self._drawn = None
+        self._drawn = self._faced = self._shown = None
+        self._open = self._behind = False
         self._previewPending = self._settingAngles = self._automatic = False
 
     def setup(self):
@@ -145,25 +149,38 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for slider in self._angleSliders():
             slider.valueChanged.connect(self.onAngles)
         self.ui.presetCombo.currentIndexChanged.connect(self.onPreset)
-        self.ui.centerOnCtButton.clicked.connect(self.onCenterOnCt)
-        self.ui.handlesCheck.toggled.connect(self.onHandles)
+        self.ui.centerOnCtButton.clicked.connect(lambda *_: self.panel.attempt(self.onCenterOnCt))
         self.ui.sequenceButton.clicked.connect(lambda *_: self.panel.attempt(self.onSequence))
         self.ui.saveViewButton.clicked.connect(self.onSaveView)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeRemoved)
         self.connectParameters()
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.drr.close()
 
     def enter(self):
-        """See to the parameters, when the module is opened."""
+        """See to the parameters and follow the C-arm, when the module is opened."""
+        self._open = True
         self.connectParameters()
+        if self._behind:
+            self.onMoved()
+
+    def exit(self):
+        """Follow the C-arm no more, when another module is opened."""
+        self._open = False
+        self._behind = self._restTimer.isActive()
+        self._restTimer.stop()
+        if self._automatic and self.panel.running:
+            self._behind = True
+            self.panel.cancel()
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
@@ -176,16 +193,17 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._restTimer.stop()
         self._observe({})
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
-        self._parameters = self._guiTag = self._drawn = None
+        self._parameters = self._guiTag = None
+        self._drawn = self._faced = self._shown = None
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.drr.close()
 
@@ -194,74 +212,72 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.disconnectParameters()
         self.connectParameters()
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node):
+        """Let what belongs to a C-arm or an X-ray go with it."""
+        from XraySynthSlicer.carm import remove_belongings
+
+        if not slicer.mrmlScene.IsBatchProcessing():
+            if self._parameters is not None and node is self._parameters.carm:
+                self._parameters.carm = None  # else it would be drawn anew without them
+            remove_belongings(slicer.mrmlScene, node)
+
     def onParameters(self, caller=None, event=None):
         """Follow the nodes chosen, and redraw what changed."""
-        parameters = self._parameters
-        if parameters is None or slicer.mrmlScene.IsBatchProcessing():  # half a scene is there
-            return
-        with slicer.util.tryWithErrorDisplay(_("Failed to place the C-arm.")):
-            hasCt = parameters.ct is not None and parameters.ct.GetImageData() is not None
-            if hasCt and parameters.carm is None:
-                self.logic.drr.new_carm(parameters)
-                return  # which has called this again
-            ready = hasCt and parameters.carm is not None
-            for button in (self.ui.applyButton, self.ui.sequenceButton, self.ui.saveViewButton):
-                button.enabled = ready
-            self.ui.centerOnCtButton.enabled = ready
-            if not ready:
-                self.panel.say(_("Choose a CT: the C-arm is placed about its middle."))
-            self._observe(
-                {
-                    "ct": parameters.ct,
-                    "carm": parameters.carm,
-                    "landmarks": parameters.landmarks,
-                    "isocenter": parameters.isocenter,
-                }
-            )
-            if parameters.carm is not None:
-                self._redraw(ready)
+        if self._parameters is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self._sayingErrors(self._update)  # else half a scene is there
 
     def onCArm(self, caller=None, event=None):
         """Follow the C-arm as it moves."""
-        self._showAngles()
-        self._moved()
+        self._sayingErrors(self._showAngles)
+        self.onMoved()
 
     def onMoved(self, caller=None, event=None):
-        """Follow the CT or a landmark as it moves."""
-        self._moved()
+        """Follow what the image shows as it moves: preview now, the whole image at rest."""
+        parameters = self._parameters
+        if parameters is None or parameters.ct is None or parameters.carm is None:
+            return
+        self._behind = not self._open
+        if self._automatic:
+            self.panel.cancel()
+        if not self._open or not parameters.livePreview:
+            self._sayingErrors(lambda: self.logic.drr.refresh_screen(parameters))
+        if not self._open:
+            return
+        if parameters.livePreview:
+            self._previewSoon(0)
+        if parameters.fullWhenReleased and self._canProject():
+            self._restTimer.start()
 
     def onIsocenter(self, caller=None, event=None):
         """Bring the isocentre to the point chosen for it."""
         parameters = self._parameters
-        points = parameters.isocenter
-        if parameters.carm is None or points is None:
-            return
-        from XraySynthSlicer.nodes import landmarks_from_node
-
-        placed = landmarks_from_node(points).points_ras_mm
-        placed = placed[np.isfinite(placed).all(axis=1)]
-        if len(placed):
-            self.logic.drr.center_on(parameters, placed[0])
+        if parameters.carm is not None and parameters.isocenter is not None:
+            self._sayingErrors(lambda: self.logic.drr.center_on_point(parameters))
 
     def onAngles(self, value):
         """Turn the C-arm as the sliders say."""
-        if self._parameters is None or self._parameters.carm is None:
+        parameters = self._parameters
+        if parameters is None or parameters.carm is None:
             return
-        self._settingAngles = True
         angles = [slider.value for slider in self._angleSliders()]
-        self.logic.drr.set_angles(self._parameters, *angles)
-        self._settingAngles = False
+        self._settingAngles = True
+        try:
+            self._sayingErrors(lambda: self.logic.drr.set_angles(parameters, *angles))
+        finally:
+            self._settingAngles = False
 
     def onPreset(self, index):
         """Turn the C-arm to a named view."""
         from XraySynthLib.geometry import view_preset
 
-        name = self.ui.presetCombo.currentData
-        if name and self._parameters.carm is not None:
-            self.logic.drr.set_angles(self._parameters, *view_preset(name), 0.0)
+        name, parameters = self.ui.presetCombo.currentData, self._parameters
         self.ui.presetCombo.blockSignals(True)
         self.ui.presetCombo.setCurrentIndex(0)
         self.ui.presetCombo.blockSignals(False)
+        if name and parameters.carm is not None:
+            angles = view_preset(name)
+            self._sayingErrors(lambda: self.logic.drr.set_angles(parameters, *angles, 0.0))
 
     def onCenterOnCt(self):
         """Bring the isocentre to the middle of the CT."""
@@ -269,38 +285,29 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic.drr.center_on(self._parameters, center_ras_mm(self._parameters.ct))
 
-    def onHandles(self, shown):
-        """Show or hide the handles of the C-arm in the 3D view."""
-        if self._parameters is not None and self._parameters.carm is not None:
-            display = self._parameters.carm.GetDisplayNode()
-            display.SetEditorVisibility(shown)
-            display.SetEditorVisibility3D(shown)
-
     def onApply(self):
         """Take the X-ray."""
-        self._automatic = False
         self._install()
-        self._take()
+        self._automatic = False
+        self._take(self._showTaken)
 
     def onRest(self):
-        """Take the X-ray by itself, if nothing that was asked for is running."""
-        if self._parameters is None or (self.panel.running and not self._automatic):
-            return
-        try:
+        """Take the live X-ray, if nothing that was asked for is running."""
+        if self._parameters is not None and (self._automatic or not self.panel.running):
             self._automatic = True
-            self._take()
-        except (ValueError, OSError) as error:
-            self.panel.say(str(error))
+            self._sayingErrors(lambda: self._take(self._showLive))
 
     def onSequence(self):
         """Take the sequence of views."""
         from XraySynthSlicer.drr import sweep
 
-        self._automatic = False
+        if self.panel.running and not self._automatic:
+            raise ValueError(_("Something is being taken: wait for it, or cancel it first."))
         self._install()
+        parameters, views = self._parameters, sweep(self._parameters)
+        self._automatic = False
         self._restTimer.stop()
         self.panel.cancel()
-        parameters, views = self._parameters, sweep(self._parameters)
         job = self.logic.drr.job(parameters, list(views.values()))
         done = self.logic.drr.show_sequence
         self.panel.run(job, lambda: done(parameters, list(views)))
@@ -314,8 +321,19 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
         path = path[0] if isinstance(path, tuple) else path  # PySide gives the filter, too
         if path:
-            with slicer.util.tryWithErrorDisplay(_("Failed to save the view.")):
-                Path(path).write_text(view_of(self._parameters).to_json(), "utf-8")
+            self.panel.attempt(
+                lambda: Path(path).write_text(view_of(self._parameters).to_json(), "utf-8")
+            )
+
+    def _sayingErrors(self, action):
+        """Do what a move asks for; what is wrong is said below the button."""
+        from XraySynthLib.errors import XraySynthError
+
+        try:
+            action()
+        except (ValueError, OSError, XraySynthError) as error:
+            self._restTimer.stop()
+            self.panel.say(str(error))
 
     def _angleSliders(self):
         return (self.ui.primarySlider, self.ui.secondarySlider, self.ui.rollSlider)
@@ -362,91 +380,124 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if role == "isocenter" and new is not None:
                 self.onIsocenter()
 
+    def _update(self):
+        """Follow the nodes chosen, with a C-arm if there is a CT, and draw them."""
+        parameters = self._parameters
+        self._refuse()
+        hasCt = parameters.ct is not None and parameters.ct.GetImageData() is not None
+        if hasCt and parameters.carm is None:
+            self.logic.drr.new_carm(parameters)
+            return  # which has called this again
+        ready = hasCt and parameters.carm is not None
+        for button in (self.ui.applyButton, self.ui.sequenceButton, self.ui.saveViewButton):
+            button.enabled = ready
+        self.ui.centerOnCtButton.enabled = ready
+        if not ready:
+            self.panel.say(_("Choose a CT: the C-arm is placed about its middle."))
+        roles = ("ct", "carm", "landmarks", "isocenter")
+        self._observe({role: getattr(parameters, role) for role in roles})
+        if parameters.carm is not None:
+            self._redraw(ready)
+
+    def _refuse(self):
+        """Let nothing but an X-ray be chosen as one."""
+        from XraySynthSlicer.nodes import is_xray
+
+        chosen = self._parameters.xray
+        if chosen is not None and not is_xray(chosen):
+            self._parameters.xray = None
+            raise ValueError(_("{name} is no X-ray of XraySynth.").format(name=chosen.GetName()))
+
     def _redraw(self, ready):
         """Draw the C-arm and the image anew where the parameters have changed."""
         parameters = self._parameters
-        state = (
+        nodes = (parameters.ct, parameters.carm, parameters.landmarks)
+        seen = (
             ready,
-            *(node and node.GetID() for node in self._seen.values()),
+            *(node and node.GetID() for node in nodes),
             *(parameters.sourceToIsocenterMm, parameters.sourceToDetectorMm),
-            *(parameters.detectorMm, parameters.imagePx, parameters.showCArm),
-            *(parameters.livePreview, parameters.fullWhenReleased, parameters.showInRedView),
+            *(parameters.detectorMm, parameters.imagePx),
+            *(parameters.livePreview, parameters.fullWhenReleased),
             *(parameters.kvp, parameters.physics, parameters.quantity),
         )
-        if state == self._drawn:
-            return
-        self._drawn = state
-        self.logic.drr.show_carm(parameters)
-        self._showAngles()
-        if ready:
-            self._moved()
+        chosen = parameters.xray and parameters.xray.GetID()
+        shown = (parameters.showCArm, parameters.dragIn3DView, parameters.showInRedView, chosen)
+        drawn, self._drawn = self._drawn, None  # so that it is tried again after an error
+        if drawn != (seen, shown):
+            self.logic.drr.show_carm(parameters)
+            self.logic.drr.refresh_screen(parameters)
+            self.logic.drr.show_landmarks(parameters, self._shown)
+            self._shown = parameters.xray
+            self._showAngles()
+            self._face()
+        self._drawn = seen, shown
+        if ready and (drawn is None or not drawn[0][0]) and not self.panel.running:
+            self.panel.say("")
+        if ready and (drawn is None or drawn[0] != seen):
+            self.onMoved()
 
     def _showAngles(self):
-        if self._settingAngles or self._parameters is None or self._parameters.carm is None:
+        if self._settingAngles or self._parameters.carm is None:
             return
         from XraySynthSlicer.drr import pose_of
 
-        try:
-            pose = pose_of(self._parameters)
-        except ValueError as error:
-            self.panel.say(str(error))
-            return
+        pose = pose_of(self._parameters)
         angles = (pose.primary_deg, pose.secondary_deg, pose.roll_deg)
         for slider, angle in zip(self._angleSliders(), angles, strict=True):
             slider.blockSignals(True)
             slider.setValue(angle)
             slider.blockSignals(False)
 
-    def _moved(self):
-        """Something that the image shows has moved: preview now, the whole image at rest."""
+    def _previewSoon(self, milliseconds):
+        if not self._previewPending:
+            self._previewPending = True
+            qt.QTimer.singleShot(milliseconds, self._preview)
+
+    def _preview(self):
+        self._previewPending = False
         parameters = self._parameters
         if parameters is None or parameters.ct is None or parameters.carm is None:
             return
-        if self._automatic:
-            self.panel.cancel()
-        if parameters.livePreview and not self._previewPending:
-            self._previewPending = True
-            qt.QTimer.singleShot(0, self._renderPreview)
-        if parameters.fullWhenReleased and self._canProject():
-            self._restTimer.start()
+        if not self._open:
+            self._behind = True
+        elif parameters.livePreview and self._canProject():
+            self._sayingErrors(self._renderPreview)
 
     def _renderPreview(self):
-        self._previewPending = False
-        parameters = self._parameters
-        if parameters is None or parameters.ct is None or not parameters.livePreview:
+        drr, parameters = self.logic.drr, self._parameters
+        if not drr.ready(parameters.ct):
+            if not self.panel.running:
+                self.panel.say(_("Preparing the preview ..."))
+            self._previewSoon(STEP_MS)
             return
-        if not self._canProject() or not self._compiled():
-            return
-        try:
-            self.logic.drr.preview(parameters)
-        except ValueError as error:
-            self.panel.say(str(error))
-            return
+        drr.preview(parameters)
         if not self.panel.running:
             self.panel.say("")
         self._face()
 
-    def _compiled(self):
-        """Whether the projector is compiled; else a child process begins to."""
-        drr = self.logic.drr
-        if not drr.compiled and not self.panel.running:
-            self.panel.run(drr.compile_job(), self._onCompiled)
-            self.panel.say(_("Preparing the preview ..."))
-        return drr.compiled
-
-    def _onCompiled(self):
-        type(self.logic.drr).compiled = True
-        self._moved()
-
     def _face(self):
-        """Turn the red view to the detector."""
+        """Turn the red view to the detector; once it is, its zoom and its middle stay."""
         red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
         shown = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
-        if self._parameters.showInRedView and red is not None and shown is not None:
-            from XraySynthSlicer.nodes import face
+        xray = self._parameters.xray
+        if not (self._open and self._parameters.showInRedView and xray and red and shown):
+            return
+        from XraySynthSlicer.nodes import face, matrix_of, view_from_node, vtk_matrix_of
 
-            shown.SetBackgroundVolumeID(self._parameters.xray.GetID())
-            face(red, self._parameters.xray)
+        before, size = matrix_of(red.GetSliceToRAS()), red.GetFieldOfView()
+        shown.SetBackgroundVolumeID(xray.GetID())
+        face(red, xray)
+        view, faced = view_from_node(xray), self._faced
+        self._faced = view
+        if faced is None:
+            return
+        zoomed = faced.camera_from_ras @ before
+        fitted = view.camera_from_ras @ matrix_of(red.GetSliceToRAS())
+        if np.allclose(zoomed[:3, :3], fitted[:3, :3], atol=1e-4):  # it still faced the image
+            zoomed[2, 3] = fitted[2, 3]
+            red.GetSliceToRAS().DeepCopy(vtk_matrix_of(view.ras_from_camera @ zoomed))
+            red.SetFieldOfView(*size)
+            red.UpdateMatrices()
 
     def _canProject(self):
         from XraySynthSlicer.dependencies import Needs, missing
@@ -465,16 +516,20 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         ensure(Needs.PROJECTION)
 
-    def _take(self):
+    def _take(self, done):
         from XraySynthSlicer.drr import view_of
 
         parameters = self._parameters
         self._restTimer.stop()
         self.panel.cancel()
         job = self.logic.drr.job(parameters, [view_of(parameters)])
-        self.panel.run(job, self._showResult)
+        self.panel.run(job, done)
 
-    def _showResult(self):
+    def _showTaken(self):
+        type(self.logic.drr).compiled = True
+        self.logic.drr.add_result(self._parameters)
+
+    def _showLive(self):
         type(self.logic.drr).compiled = True
         self.logic.drr.show_result(self._parameters)
         self._face()

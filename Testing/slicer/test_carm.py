@@ -47,7 +47,7 @@ def test_under_a_parent_it_stands_where_it_was_put(scene, node):
 
 def test_a_scaled_transform_is_refused(node):
     node.SetMatrixTransformToParent(nodes.vtk_matrix_of(np.diag([1, 1, 2, 1.0])))
-    with pytest.raises(ValueError, match="scales or shears"):
+    with pytest.raises(ValueError, match="C-arm scales, shears"):
         carm.pose_of(node, 530)
 
 
@@ -80,3 +80,22 @@ def test_the_beam_begins_at_the_source(scene, node):
     np.testing.assert_allclose(source, [0, -530, 0], atol=1e-4)
     carm.show(scene, node, 530, Intrinsics())
     assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 3  # drawn anew, not again
+
+
+def test_what_is_under_a_c_arm_moves_with_it(scene, node):
+    table = nodes.new_node(scene, "vtkMRMLLinearTransformNode", "table")
+    other = nodes.new_node(scene, "vtkMRMLMarkupsFiducialNode", "points")
+    assert not carm.moves(node, other)
+    other.SetAndObserveTransformNodeID(table.GetID())
+    assert not carm.moves(node, other)
+    table.SetAndObserveTransformNodeID(node.GetID())
+    assert carm.moves(node, other) and carm.moves(table, other)
+
+
+def test_an_empty_detector(scene, node):
+    carm.show(scene, node, 530, Intrinsics())
+    display = carm.part(node, carm.SCREEN).GetDisplayNode()
+    carm.put_on_screen(node, np.zeros((4, 4)), 1.0, 0.5)
+    assert display.GetTextureImageDataConnection() is not None
+    carm.clear_screen(node)
+    assert display.GetTextureImageDataConnection() is None

@@ -1,7 +1,8 @@
 """The C-arm in the scene: its transform, its model, its beam and the image on its detector.
 
 The transform to world of the C-arm's node is `ras_from_carm`, which `project --transform` reads.
-Model, beam and image are children of that node, so they move with it; it refers to them by role.
+Model, beam and image are children of that node, so they move with it; it refers to them by role,
+and so to its live X-ray.
 """
 
 from typing import Any
@@ -11,11 +12,14 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
+from XraySynthLib.data.formats.mrml import LANDMARKS
 from XraySynthLib.geometry import CArmPose, Intrinsics, View, view_from_carm
 from XraySynthSlicer.nodes import matrix_of, new_node, ras_from_local, vtk_matrix_of
 
 BODY, BEAM, SCREEN = "XraySynth.body", "XraySynth.beam", "XraySynth.screen"
 """Roles of the C-arm's models."""
+LIVE = "XraySynth.live"
+"""Role of the image that follows the C-arm."""
 _COLOURS = {BODY: (0.75, 0.78, 0.82), BEAM: (1.0, 0.85, 0.3), SCREEN: (1.0, 1.0, 1.0)}
 _OPACITIES = {BODY: 1.0, BEAM: 0.12, SCREEN: 1.0}
 _NAMES = {BODY: "C-arm model", BEAM: "C-arm beam", SCREEN: "C-arm detector"}
@@ -41,7 +45,19 @@ def pose_of(node: Any, source_to_isocenter_mm: float) -> CArmPose:
     ras_from_carm = vtk.vtkMatrix4x4()
     if not node.GetMatrixTransformToWorld(ras_from_carm):
         raise ValueError(f"The transform {node.GetName()} must be linear to be a C-arm.")
-    return CArmPose.from_matrix(matrix_of(ras_from_carm), source_to_isocenter_mm)
+    try:
+        return CArmPose.from_matrix(matrix_of(ras_from_carm), source_to_isocenter_mm)
+    except ValueError as error:
+        raise ValueError(
+            f"The transform {node.GetName()} scales, shears, mirrors or moves by over 100 m: a "
+            "C-arm turns and moves."
+        ) from error
+
+
+def moves(node: Any, other: Any) -> bool:
+    """Whether another node is under a C-arm's, so that it would be taken along."""
+    parent = other.GetParentTransformNode()
+    return parent is not None and (parent is node or parent.IsTransformNodeMyParent(node))
 
 
 def set_pose(node: Any, pose: CArmPose) -> None:
@@ -93,6 +109,20 @@ def set_visible(node: Any, visible: bool) -> None:
             model.GetDisplayNode().SetVisibility(visible)
 
 
+def set_handles(node: Any, visible: bool) -> None:
+    """Show or hide what the C-arm is dragged by in the 3D view."""
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetEditorVisibility(visible)
+    node.GetDisplayNode().SetEditorVisibility3D(visible)
+
+
+def remove_belongings(scene: Any, node: Any) -> None:
+    """Remove what a C-arm or an image of ours that is being removed would leave behind."""
+    for role in (BODY, BEAM, SCREEN, LIVE, LANDMARKS):
+        if (belonging := part(node, role)) is not None:
+            scene.RemoveNode(belonging)
+
+
 def put_on_screen(node: Any, values: NDArray, window: float, level: float) -> None:
     """Show an image on the detector.
 
@@ -115,8 +145,15 @@ def put_on_screen(node: Any, values: NDArray, window: float, level: float) -> No
     model.GetDisplayNode().SetTextureImageDataConnection(texture.GetOutputPort())
 
 
-def _corners_mm(view: View) -> NDArray:
-    """(4, 3) the detector's corners: top left, top right, bottom right, bottom left."""
+def clear_screen(node: Any) -> None:
+    """Show nothing on the detector."""
+    model = part(node, SCREEN)
+    if model is not None:
+        model.GetDisplayNode().SetTextureImageDataConnection(None)
+
+
+def corners_mm(view: View) -> NDArray:
+    """(4, 3) the detector's corners, RAS, mm: top left, top right, bottom right, bottom left."""
     rows, columns = view.intrinsics.shape_px
     left, top, right, bottom = -0.5, -0.5, columns - 0.5, rows - 0.5
     return view.detector_points_ras_mm(
@@ -126,7 +163,7 @@ def _corners_mm(view: View) -> NDArray:
 
 def _screen(view: View) -> Any:
     """The detector, its first row of pixels at texture coordinate 0."""
-    corners = _corners_mm(view)
+    corners = corners_mm(view)
     surface = _polygons(corners, [(0, 1, 2, 3)])
     coordinates = vtk.vtkFloatArray()
     coordinates.SetName("TextureCoordinates")
@@ -138,7 +175,7 @@ def _screen(view: View) -> Any:
 
 
 def _beam(view: View) -> Any:
-    corners = _corners_mm(view)
+    corners = corners_mm(view)
     points = np.vstack([view.source_ras_mm, corners])
     return _polygons(points, [(0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 1)])
 
