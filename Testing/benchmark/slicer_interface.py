@@ -45,7 +45,8 @@ def open_panel() -> object:
     widget.enter()
     widget.ui.fullWhenReleasedCheck.checked = False
     widget.ui.ctSelector.setCurrentNode(ct)
-    longest_gap_ms(widget)
+    while widget.ui.xraySelector.currentNode() is None:
+        qt.application.processEvents()
     return widget
 
 
