@@ -155,6 +155,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = None
         self._drawn = None
         self._previewPending = False
@@ -196,9 +197,12 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
 
@@ -207,6 +211,8 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.cancel()
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = self._drawn = None
 

@@ -122,6 +122,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = self._seen = self._drawn = None
         self._placing = None
         self._redrawPending = False
@@ -174,9 +175,15 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [
+                bind_path(self.ui.outputPath, self._parameters, "output"),
+                bind_path(self.ui.subjectsPath, self._parameters, "subjects"),
+            ]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self.onParameters()
@@ -188,6 +195,8 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.sheetLabel.clear()
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = self._drawn = None
 

@@ -1,11 +1,15 @@
 """Landmark Detector: the panel. What it does to the scene is in `XraySynthSlicer.landmarks`."""
 
-from typing import Annotated
+from typing import Annotated, Union
 
 import numpy as np
 import slicer
 import vtk
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
+from slicer import (
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLVectorVolumeNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -38,7 +42,7 @@ class XraySynthLandmarks(ScriptedLoadableModule):
 class XraySynthLandmarksParameterNode:
     """What the panel says, kept in the scene."""
 
-    image: vtkMRMLScalarVolumeNode
+    image: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     points: vtkMRMLMarkupsFiducialNode
     reference: vtkMRMLMarkupsFiducialNode
     ct: vtkMRMLScalarVolumeNode
@@ -70,6 +74,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = None
         self._seen = {}
 
@@ -107,9 +112,12 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self._seen["image"] = self._image()
@@ -122,6 +130,8 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self._follow("browser", None, vtk.vtkCommand.ModifiedEvent)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = None
         self._seen = {}

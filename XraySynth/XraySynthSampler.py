@@ -88,6 +88,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = self._browser = None
 
     def setup(self):
@@ -122,9 +123,12 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self.onParameters()
@@ -135,6 +139,8 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._follow(None)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = None
 

@@ -129,6 +129,7 @@ def test_a_colour_picture_of_grey(panel, scene):
     (frame,) = panel.widget.logic.landmarks.frames(node)
     stretched = (grey - grey.min()) / np.ptp(grey)
     np.testing.assert_allclose(frame.xray.values, stretched, atol=1e-6)
+    assert "vtkMRMLVectorVolumeNode" in panel.ui.imageSelector.nodeTypes
     colours[0, 3, 4, 0] ^= 1
     slicer.util.updateVolumeFromArray(node, colours)
     panel.ui.imageSelector.setCurrentNode(node)

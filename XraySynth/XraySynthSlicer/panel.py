@@ -5,11 +5,37 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from XraySynthSlicer.jobs import Job, State
 
 POLL_MS = 100
+
+
+def bind_path(widget: Any, parameters: Any, name: str) -> Callable[[], None]:
+    """Keep a ctkPathLineEdit and a text of the parameter node alike; returns what ends that.
+
+    Slicer binds such a widget to `pathlib.Path` alone, which has no empty path.
+    """
+
+    def to_node(*_: object) -> None:
+        if getattr(parameters, name) != widget.currentPath:
+            setattr(parameters, name, widget.currentPath)
+
+    def to_widget(*_: object) -> None:
+        if widget.currentPath != getattr(parameters, name):
+            widget.currentPath = getattr(parameters, name)
+
+    to_widget()
+    widget.currentPathChanged.connect(to_node)
+    tag = parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, to_widget)
+
+    def end() -> None:
+        widget.currentPathChanged.disconnect(to_node)
+        parameters.RemoveObserver(tag)
+
+    return end
 
 
 class JobPanel:
