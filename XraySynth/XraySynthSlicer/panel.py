@@ -11,6 +11,16 @@ from slicer.i18n import tr as _
 from XraySynthSlicer.jobs import Job, State
 
 POLL_MS = 100
+STAGES = {
+    "generate": _("Making CTs"),
+    "fit": _("Fitting the shape model"),
+    "project": _("Taking X-rays"),
+    "export": _("Making images"),
+    "sample": _("Making X-rays"),
+    "detect": _("Looking for landmarks"),
+    "register": _("Finding the C-arm"),
+}
+"""What a panel calls what a child process is at."""
 
 
 def bind_path(widget: Any, parameters: Any, name: str) -> Callable[[], None]:
@@ -46,10 +56,19 @@ class JobPanel:
         bar: QProgressBar, shown while a job runs.
         status: QLabel for what happens, and for errors.
         start: Called by the button; it calls `run`.
+        changed: Called when a job has begun or ended, to see to what can be pressed.
     """
 
-    def __init__(self, button: Any, bar: Any, status: Any, start: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        button: Any,
+        bar: Any,
+        status: Any,
+        start: Callable[[], None],
+        changed: Callable[[], object] = lambda: None,
+    ) -> None:
         self._button, self._bar, self._status, self._start = button, bar, status, start
+        self._changed = changed
         self._text = button.text
         self._job: Job | None = None
         self._done: Callable[[], None] | None = None
@@ -57,7 +76,6 @@ class JobPanel:
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._poll)
         self._button.clicked.connect(self._pressed)
-        self._bar.setRange(0, 100)
         self._bar.setVisible(False)
 
     @property
@@ -70,10 +88,11 @@ class JobPanel:
         self.cancel()
         self._job, self._done = job, done
         self._button.text = _("Cancel")
-        self._bar.setValue(0)
+        self._bar.setRange(0, 0)  # busy, as long as nothing is done
         self._bar.setVisible(True)
         self.say(_("Starting ..."))
         self._timer.start()
+        self._changed()
 
     def cancel(self) -> None:
         """End the job, if one runs, and everything it has started."""
@@ -106,7 +125,9 @@ class JobPanel:
             return
         state = job.poll()
         if state is State.RUNNING:
-            self._bar.setValue(round(100 * job.progress.fraction))
+            if job.progress.fraction:
+                self._bar.setRange(0, 100)
+                self._bar.setValue(round(100 * job.progress.fraction))
             if job.progress.stage:
                 self.say(self._progress_text(job))
             return
@@ -117,12 +138,14 @@ class JobPanel:
             return
         self._finish(_("Done."))
         if done is not None:
-            with slicer.util.tryWithErrorDisplay(_("Failed to show the result.")):
-                done()
+            self.attempt(done)
 
     def _progress_text(self, job: Job) -> str:
+        stage = STAGES.get(job.progress.stage, job.progress.stage)
+        if not job.progress.fraction:
+            return f"{stage} ..."
         percent = round(100 * job.progress.fraction)
-        text = _("{stage}: {percent} %").format(stage=job.progress.stage, percent=percent)
+        text = _("{stage}: {percent} %").format(stage=stage, percent=percent)
         if job.progress.remaining_s:
             left = _("about {seconds} s left").format(seconds=round(job.progress.remaining_s))
             text = f"{text}, {left}"
@@ -134,3 +157,4 @@ class JobPanel:
         self._button.text = self._text
         self._bar.setVisible(False)
         self.say(text)
+        self._changed()
