@@ -157,8 +157,8 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._paths = []
         self._parameters = self._guiTag = None
-        self._drawn = None
-        self._previewPending = False
+        self._drawn = self._hint = None
+        self._previewPending = self._entered = False
 
     def setup(self):
         """Build the panel, once."""
@@ -171,7 +171,11 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthCTLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -181,18 +185,21 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.ct.close()
 
     def enter(self):
         """Show the bones, when the module is opened."""
+        self._entered = True
         self.connectParameters()
-        self._drawn = None
+        self._drawn = self._hint = None
         self.onParameters()
 
     def exit(self):
         """Take the preview out of the scene, when the module is left."""
+        self._entered = False
         self.logic.ct.hide_preview()
 
     def connectParameters(self):
@@ -208,7 +215,6 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
             for end in self._paths:
@@ -218,6 +224,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.ct.close()
 
@@ -225,9 +232,12 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Begin anew with the scene that is there now."""
         self.disconnectParameters()
         self.connectParameters()
+        self.onParameters()
 
     def onParameters(self, caller=None, event=None):
         """Follow the panel: enable what has an effect, show the bones anew."""
+        from XraySynthSlicer.dependencies import notice
+
         parameters = self._parameters
         if parameters is None or slicer.mrmlScene.IsBatchProcessing():  # half a scene is there
             return
@@ -236,8 +246,12 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         network = parameters.backend is not Backend.RENDERED
         self.ui.labelsSelector.enabled = network
         self.ui.modelPath.enabled = network
+        hint = notice(self._needs(), self.ui.applyButton.text)
+        if hint != self._hint and not self.panel.running:
+            self._hint = hint
+            self.panel.say(hint)
         state = self._anatomy()
-        if state != self._drawn:
+        if self._entered and state != self._drawn:
             self._drawn = state
             if not self._previewPending:
                 self._previewPending = True
@@ -245,12 +259,16 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onApply(self):
         """Generate."""
-        from XraySynthSlicer.dependencies import Needs, ensure
+        from XraySynthSlicer.dependencies import ensure
 
-        parameters = self._parameters
-        network = parameters.backend is not Backend.RENDERED
-        ensure(Needs.NETWORKS if network else Needs.PROJECTION)
-        self.panel.run(self.logic.ct.job(parameters), self.logic.ct.show_results)
+        ensure(self._needs())
+        self.panel.run(self.logic.ct.job(self._parameters), self.logic.ct.show_results)
+
+    def _needs(self):
+        from XraySynthSlicer.dependencies import Needs
+
+        network = self._parameters.backend is not Backend.RENDERED
+        return Needs.NETWORKS if network else Needs.PROJECTION
 
     def _anatomyWidgets(self):
         names = ("age", "shape1", "shape2", "shape3", "shape4", "fat", "belly", "tilt")
@@ -267,7 +285,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _renderPreview(self):
         self._previewPending = False
-        if self._parameters is None:
+        if self._parameters is None or not self._entered:
             return
         if not self._parameters.showPreview:
             self.logic.ct.hide_preview()
@@ -278,7 +296,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.say(str(error))
         else:
             if not self.panel.running:
-                self.panel.say("")
+                self.panel.say(self._hint)
 
 
 class XraySynthCTTest(ScriptedLoadableModuleTest):

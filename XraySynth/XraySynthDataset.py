@@ -125,6 +125,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._paths = []
         self._parameters = self._guiTag = self._seen = self._drawn = None
         self._placing = None
+        self._hint = ""
         self._redrawPending = False
 
     def setup(self):
@@ -138,7 +139,11 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthDatasetLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         self.ui.newListButton.clicked.connect(self.onNewList)
         self.ui.pointList.currentRowChanged.connect(self.onPoint)
@@ -158,6 +163,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.dataset.close()
@@ -165,7 +171,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """See to the parameters, when the module is opened."""
         self.connectParameters()
-        self._drawn = None
+        self._drawn = self._hint = None
         self.onParameters()
 
     def exit(self):
@@ -190,7 +196,6 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._follow(None)
         self.ui.sheetLabel.clear()
         if self._parameters is not None:
@@ -202,6 +207,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.dataset.close()
 
@@ -217,11 +223,13 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         hasPoints = parameters.points is not None
         ready = parameters.ct is not None and hasPoints
-        ui.placeButton.enabled = ui.fitPointsButton.enabled = hasPoints
-        ui.fitLabelsButton.enabled = hasPoints and parameters.labels is not None
-        ui.previewButton.enabled = ready
+        running = self.panel.running
+        ui.placeButton.enabled = hasPoints
+        ui.fitPointsButton.enabled = hasPoints and not running
+        ui.fitLabelsButton.enabled = hasPoints and parameters.labels is not None and not running
+        ui.previewButton.enabled = ready and not running
         ui.saveSubjectButton.enabled = ready and bool(parameters.subjects)
-        ui.applyButton.enabled = ready or bool(parameters.subjects)
+        ui.applyButton.enabled = running or ready or bool(parameters.subjects)
         for spin in (
             ui.primaryFromSpin,
             ui.primaryToSpin,
@@ -230,8 +238,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             spin.enabled = parameters.limitAngles
         self._follow(parameters.points)
-        if not ready and not self.panel.running:
-            self.panel.say(_("Choose a CT and its landmarks, or make a new list of landmarks."))
+        self._sayHint(ready)
         self._showViewsSoon()
 
     def onNewList(self, *arguments):
@@ -309,7 +316,6 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onPreview(self):
         """Make the first images."""
         self._install()
-        self.panel.cancel()
         self.panel.run(self.logic.dataset.preview_job(self._parameters), self._showSheet)
 
     def onSaveSubject(self):
@@ -323,6 +329,18 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         job = self.logic.dataset.export_job(self._parameters)
         self.panel.run(job, self._sayWhere)
 
+    def _sayHint(self, ready):
+        """Say what to choose or what is not installed, once, until it is something else."""
+        from XraySynthSlicer.dependencies import Needs, notice
+
+        if ready:
+            hint = notice(Needs.PROJECTION, self.ui.applyButton.text)
+        else:
+            hint = _("Choose a CT and its landmarks, or make a new list of landmarks.")
+        if hint != self._hint and not self.panel.running:
+            self._hint = hint
+            self.panel.say(hint)
+
     def _install(self):
         from XraySynthSlicer.dependencies import Needs, ensure
 
@@ -330,12 +348,11 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _fit(self, start):
         self._install()
-        self.panel.cancel()
         self.ui.placeButton.checked = False
         self.panel.run(start(self._parameters), self._showFit)
 
     def _showFit(self):
-        doubt = self.logic.dataset.show_fit(self._parameters)
+        doubt = self.logic.dataset.show_fit()
         self.panel.say(doubt or _("All landmarks are placed; look at each and drag what is wrong."))
 
     def _showSheet(self):

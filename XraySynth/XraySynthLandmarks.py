@@ -77,6 +77,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self._paths = []
         self._parameters = self._guiTag = None
         self._seen = {}
+        self._hint = None
 
     def setup(self):
         """Build the panel, once."""
@@ -89,7 +90,11 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthLandmarksLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         self.ui.frameSlider.valueChanged.connect(self.onFrame)
         self.ui.compareButton.clicked.connect(lambda *_: self.panel.attempt(self.onCompare))
@@ -102,13 +107,16 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.landmarks.close()
 
     def enter(self):
         """See to the parameters, when the module is opened."""
+        self._hint = None
         self.connectParameters()
+        self.onParameters()
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
@@ -125,7 +133,6 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._follow("points", None, slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
         self._follow("browser", None, vtk.vtkCommand.ModifiedEvent)
         if self._parameters is not None:
@@ -138,6 +145,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.landmarks.close()
 
@@ -161,7 +169,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             inCt = parameters.ct is not None and parameters.ctLandmarks is not None
             self.ui.applyButton.enabled = image is not None
             self.ui.compareButton.enabled = placed and parameters.reference is not None
-            self.ui.carmButton.enabled = placed and inCt
+            self.ui.carmButton.enabled = placed and inCt and not self.panel.running
             browser = None if image is None else self.logic.landmarks.browser(image)
             self._follow(
                 "points", parameters.points, slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent
@@ -169,7 +177,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             self._follow("browser", browser, vtk.vtkCommand.ModifiedEvent)
             if image is None:
                 self.panel.cancel()
-                self.panel.say(_("Choose an X-ray."))
+            self._sayHint(image)
             self._showFrame()
 
     def onApply(self):
@@ -202,7 +210,6 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         from XraySynthSlicer.dependencies import Needs, ensure
 
         ensure(Needs.PROJECTION)
-        self.panel.cancel()
         distance = XraySynthDRRLogic().getParameterNode().sourceToIsocenterMm
         job = self.logic.landmarks.register_job(self._parameters, distance)
         self.panel.run(job, self._setCArm)
@@ -231,6 +238,17 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         if image is not None and image.GetNodeReference(TRUE) is not None:
             parameters.reference = image.GetNodeReference(TRUE)
         self.onParameters()
+
+    def _sayHint(self, image):
+        """Say what to choose or what is not installed, once, until it is something else."""
+        from XraySynthSlicer.dependencies import Needs, notice
+
+        hint = _("Choose an X-ray.")
+        if image is not None:
+            hint = notice(Needs.NETWORKS, self.ui.applyButton.text)
+        if hint != self._hint and not self.panel.running:
+            self._hint = hint
+            self.panel.say(hint)
 
     def _follow(self, role, node, event):
         """Follow this node and none else."""

@@ -102,7 +102,11 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthSamplerLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         self.ui.imageSlider.valueChanged.connect(self.onImage)
         scene = slicer.mrmlScene
@@ -113,13 +117,18 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.sampler.close()
 
     def enter(self):
-        """See to the parameters, when the module is opened."""
+        """See to the parameters, when the module is opened; say what is not installed."""
+        from XraySynthSlicer.dependencies import Needs, notice
+
         self.connectParameters()
+        if lacking := notice(Needs.NETWORKS, self.ui.applyButton.text):
+            self.panel.say(lacking)
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
@@ -135,7 +144,6 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._follow(None)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
@@ -146,6 +154,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.sampler.close()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import slicer
 from XraySynthSlicer.nodes import landmarks_from_node, volume_from_node
 
 from XraySynthLib.anatomy import Bone
@@ -67,11 +68,9 @@ def test_generating_a_person(panel, scene):
     low, high = bounds["LEFT_FEMUR"][::2], bounds["LEFT_FEMUR"][1::2]
     assert (head > low).all() and (head < high).all()
     assert not surfaces(panel)  # the preview makes way
-    import slicer
-
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(ct))
-    assert hierarchy.GetItemName(folder).startswith("Person")
+    assert hierarchy.GetItemName(folder).startswith("Person 0")
 
 
 def test_knobs_that_do_not_go_together_are_refused_in_one_sentence(panel):
@@ -99,6 +98,42 @@ def test_closing_the_scene_midway(panel, scene):
     panel.settle()
     assert job.state.name == "CANCELLED"
     assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+
+
+def test_the_bones_return_with_another_scene(panel, scene, tmp_path):
+    panel.ui.seedSpin.value = 7
+    panel.settle()
+    before = surfaces(panel)
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    panel.settle()
+    assert surfaces(panel) and panel.ui.seedSpin.value == 0
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    panel.settle()
+    assert panel.ui.seedSpin.value == 7
+    np.testing.assert_allclose(surfaces(panel)["SACRUM"], before["SACRUM"])
+    panel.widget.exit()
+    scene.Clear(False)
+    panel.settle()
+    assert not surfaces(panel)
+
+
+def test_adding_a_scene_lets_a_job_go_on_and_cancel_ends_it(panel, scene, tmp_path):
+    other = slicer.vtkMRMLScene()
+    other.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Added")
+    other.SetURL(str(tmp_path / "other.mrml"))
+    assert other.Commit()
+    panel.ui.applyButton.click()
+    job = panel.widget.panel._job
+    scene.SetURL(str(tmp_path / "other.mrml"))
+    assert scene.Import()
+    panel.settle()
+    assert scene.GetFirstNodeByName("Added")
+    assert panel.widget.panel._job is job and panel.ui.applyButton.text == "Cancel"
+    panel.ui.applyButton.click()
+    assert job.state.name == "CANCELLED"
+    assert panel.ui.applyButton.text == "Generate CT"
+    assert panel.ui.statusLabel.text == "Cancelled."
 
 
 def test_leaving_the_module_takes_the_preview_away(panel):

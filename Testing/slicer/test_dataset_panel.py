@@ -256,6 +256,33 @@ def test_a_saved_scene_keeps_the_panel(panel, a_patient, scene, tmp_path):
     assert dots(panel) is not None
 
 
+def test_what_the_panel_says_is_true(panel, a_patient):
+    assert panel.ui.statusLabel.text == ""  # CT and landmarks are chosen
+    panel.ui.pointsSelector.setCurrentNode(None)
+    assert "Choose a CT" in panel.ui.statusLabel.text
+
+
+def test_one_job_at_a_time_and_cancel(panel, a_patient):
+    panel.ui.previewButton.click()
+    job = panel.widget.panel._job
+    for name in ("preview", "fitLabels", "fitPoints"):
+        assert not getattr(panel.ui, f"{name}Button").enabled
+    panel.ui.viewsSpin.value = 4
+    assert not panel.ui.previewButton.enabled
+    panel.ui.applyButton.click()
+    assert job.state.name == "CANCELLED" and panel.ui.statusLabel.text == "Cancelled."
+    assert panel.ui.previewButton.enabled and panel.ui.fitLabelsButton.enabled
+
+
+def test_a_list_removed_during_its_fit(panel, a_patient, scene, monkeypatch):
+    shown = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *_, **__: shown.append(text))
+    panel.ui.fitPointsButton.click()
+    scene.RemoveNode(a_patient[1])
+    panel.wait()
+    assert panel.ui.statusLabel.text == "Person landmarks is no longer in the scene."
+
+
 def test_closing_the_scene_midway(panel, a_patient, scene):
     panel.ui.sphereCheck.checked = True
     panel.ui.placeButton.click()

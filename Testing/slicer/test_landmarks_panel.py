@@ -410,7 +410,7 @@ def test_no_detector(open_panel, scene):
     panel.ui.modelPath.currentPath = "/no/such/folder"
     panel.ui.applyButton.click()
     panel.wait()
-    assert panel.ui.statusLabel.text == "--model /no/such/folder holds no landmark detector."
+    assert panel.ui.statusLabel.text == "/no/such/folder holds no landmark detector."
 
 
 def test_none_chosen_where_none_is_shipped(open_panel, scene, monkeypatch, tmp_path):

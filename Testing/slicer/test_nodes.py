@@ -147,6 +147,22 @@ def test_segments_become_the_labels_of_their_names(scene):
         nodes.labels_from_node(node, [{1: "liver"}])
 
 
+def test_a_segmentation_with_nothing_in_it_is_refused(scene, ct_node):
+    nodes.volume_to_node(a_volume(), ct_node)
+    node = nodes.new_node(scene, "vtkMRMLSegmentationNode", "labels")
+    node.GetSegmentation().AddEmptySegment("sacrum", "sacrum")
+    for volume in (None, ct_node):
+        with pytest.raises(ValueError, match="labels is empty"):
+            nodes.labels_from_node(node, [{25: "sacrum"}], volume)
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"xray": {"quantity": "display"}}'])
+def test_a_damaged_record_is_named(scene, ct_node, record):
+    ct_node.SetAttribute("XraySynth.record", record)
+    with pytest.raises(ValueError, match=r"The record of CT, .* is damaged"):
+        nodes.view_from_node(ct_node)
+
+
 def test_a_segmentation_on_a_volumes_voxels(scene, ct_node):
     """Both under a rotated parent, the volume a piece of the segmentation's grid and beyond it."""
     labels = np.zeros((12, 14, 16), np.uint8)

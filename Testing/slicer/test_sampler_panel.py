@@ -104,7 +104,7 @@ def test_no_sampler_or_none_of_that_kind(panel, tmp_path, monkeypatch):
     panel.ui.conditionCombo.setCurrentIndex(1)
     panel.ui.applyButton.click()
     panel.wait()
-    assert "for --condition view, not anatomy" in panel.ui.statusLabel.text
+    assert "told the view alone: choose that under Told" in panel.ui.statusLabel.text
     panel.ui.modelPath.currentPath = ""
     panel.ui.applyButton.click()
     assert not panel.widget.panel.running

@@ -107,7 +107,14 @@ class CtLogic:
             (folder / "knobs.json").write_text(json.dumps(dict(knobs) | hips), "utf-8")
         if parameters.model and parameters.backend.value != "rendered":
             options["model"] = parameters.model
-        return Job([["generate", *(f"--{name}={value}" for name, value in options.items())]])
+        words = {
+            f"--parameters {folder / 'knobs.json'}": "Anatomy",
+            str(folder / "labels.nrrd"): parameters.labels.GetName() if parameters.labels else "",
+            "name its folder with --model": "choose its folder under Generator",
+            "--model": "Generator",
+        }
+        command = ["generate", *(f"--{name}={value}" for name, value in options.items())]
+        return Job([command], words)
 
     def show_results(self) -> list[Any]:
         """Put the people whom a job has made into the scene; their CT nodes."""
@@ -118,7 +125,9 @@ class CtLogic:
         for folder in folders:
             volume = read_volume(folder / "ct.nii.gz", folder / "labels.nii.gz")
             landmarks = read_landmarks(folder / "landmarks.mrk.json")
-            title = f"Person {json.loads((folder / 'provenance.json').read_text('utf-8'))['seed']}"
+            provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+            seed, number = provenance["seed"]
+            title = f"Person {seed}" + (f" no. {number + 1}" if len(folders) > 1 else "")
             cts.append(add_person(self.scene, title, volume, landmarks))
         return cts
 

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 from functools import lru_cache
 from importlib.resources import files
@@ -52,6 +53,7 @@ class DatasetLogic:
     def __init__(self, scene: Any) -> None:
         self.scene = scene
         self._folder = TemporaryDirectory(prefix="XraySynth-Dataset-")
+        self._fitted: Any = None
 
     def close(self) -> None:
         """Remove what was written for child processes."""
@@ -76,9 +78,9 @@ class DatasetLogic:
             ValueError: If the segmentation or the list cannot be used.
         """
         _check_names(parameters.points)
-        folder = empty_folder(self._job)
+        self._fitted, folder = parameters.points, empty_folder(self._job)
         write_segmentation(parameters.labels, folder / "labels.nrrd")
-        return _fit_job("labels", folder / "labels.nrrd", folder)
+        return _fit_job("labels", folder / "labels.nrrd", folder, parameters.labels)
 
     def fit_points_job(self, parameters: Any) -> Job:
         """Start fitting the shape model to the points that a person placed; see `fit_labels_job`.
@@ -87,16 +89,22 @@ class DatasetLogic:
             ValueError: If the list cannot be used.
         """
         _check_names(parameters.points)
-        folder = empty_folder(self._job)
+        self._fitted, folder = parameters.points, empty_folder(self._job)
         landmarks = landmarks_from_node(parameters.points)
         by_hand = [is_by_hand(parameters.points, index) for index in range(len(landmarks.names))]
         points = np.where(np.array(by_hand)[:, None], landmarks.points_ras_mm, np.nan)
         write_landmarks(LandmarkSet(landmarks.names, points), folder / "placed.mrk.json")
-        return _fit_job("landmarks", folder / "placed.mrk.json", folder)
+        return _fit_job("landmarks", folder / "placed.mrk.json", folder, parameters.points)
 
-    def show_fit(self, parameters: Any) -> str:
-        """Place what a person has not placed where the fit has it; returns what is doubtful."""
-        node, fit = parameters.points, self._job / "fit"
+    def show_fit(self) -> str:
+        """Place what a person has not placed where the fit has it; returns what is doubtful.
+
+        Raises:
+            ValueError: If the list has been removed meanwhile.
+        """
+        node, fit = self._fitted, self._job / "fit"
+        if node.GetScene() is not self.scene:
+            raise ValueError(f"{node.GetName()} is no longer in the scene.")
         fitted = read_landmarks(fit / "landmarks.mrk.json")
         result = json.loads((fit / "fit.json").read_text("utf-8"))
         places = dict(zip(fitted.names, fitted.points_ras_mm.tolist(), strict=True))
@@ -270,8 +278,9 @@ def _check_names(node: Any) -> None:
         )
 
 
-def _fit_job(option: str, given: Path, folder: Path) -> Job:
-    return Job([["fit", f"--{option}={given}", f"--output={folder / 'fit'}"]])
+def _fit_job(option: str, given: Path, folder: Path, node: Any) -> Job:
+    command = ["fit", f"--{option}={given}", f"--output={folder / 'fit'}"]
+    return Job([command], {str(given): node.GetName()})
 
 
 def _write_subject(parameters: Any, folder: Path) -> Path:
@@ -301,7 +310,7 @@ def _export_job(parameters: Any, subjects: Path, output: Path, views: int, layou
     words += ["--shape-px", str(parameters.imagePx), str(parameters.imagePx)]
     for name, limits in _limits_deg(parameters).items():
         words += [f"--{name.replace('_', '-')}", *map(str, limits)]
-    return Job([["export", *words]])
+    return Job([["export", *words]], {f"{subjects}{os.sep}": ""})
 
 
 def _limits_deg(parameters: Any) -> dict[str, tuple[float, float]]:

@@ -137,7 +137,8 @@ class LandmarksLogic:
         if parameters.model:
             options["model"] = parameters.model
         words = [f"--{name}={value}" for name, value in options.items()]
-        return Job([["detect", *words, "--no-overlay"]])
+        ours = {f"{images}": self.image.GetName(), "--model ": "", "--model": "Detector"}
+        return Job([["detect", *words, "--no-overlay"]], ours)
 
     def show_found(self) -> Any:
         """Show the landmarks that a job has found; of several frames as a sequence to browse.
@@ -257,7 +258,12 @@ class LandmarksLogic:
         if frame.xray.view is None:
             options["source-to-detector-mm"] = parameters.sourceToDetectorMm
         words = [f"--{name}={value}" for name, value in options.items()]
-        return Job([["register", *words, "--refine" if parameters.refine else "--no-refine"]])
+        ours = {
+            str(options["image"]): parameters.image.GetName(),
+            str(options["ct"]): parameters.ct.GetName(),
+            str(options["landmarks"]): parameters.ctLandmarks.GetName(),
+        }
+        return Job([["register", *words, "--refine" if parameters.refine else "--no-refine"]], ours)
 
     def chart(self, points: Any) -> Any:
         """The plot that `compare` has made of a list's errors."""

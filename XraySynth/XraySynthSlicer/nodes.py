@@ -306,10 +306,23 @@ def is_xray(node: Any) -> bool:
 
 
 def record_of(node: Any) -> dict[str, Any]:
-    """All that an X-ray of XraySynth says of itself; see `xray_from_node`."""
+    """All that an X-ray of XraySynth says of itself; see `xray_from_node`.
+
+    Raises:
+        ValueError: If it is no X-ray of XraySynth, or its record is damaged.
+    """
     if not is_xray(node):
         raise ValueError(f"{node.GetName()} is no X-ray of XraySynth: it has no View.")
-    return dict(json.loads(node.GetAttribute(RECORD)))
+    try:
+        record = dict(json.loads(node.GetAttribute(RECORD)))
+        Quantity(record["xray"]["quantity"])
+        View.from_dict(record["xray"]["view"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"The record of {node.GetName()}, which says how it was taken, is damaged; take the "
+            "X-ray again."
+        ) from error
+    return record
 
 
 def labels_from_node(
@@ -350,8 +363,12 @@ def labels_from_node(
         grid.SetImageToWorldMatrix(vtk_matrix_of(local_from_ras @ volume_ras_from_ijk(volume)))
     if not node.GenerateMergedLabelmapForAllSegments(merged, extent, grid, wanted):
         raise ValueError(f"The segmentation {node.GetName()} cannot be made a label map.")
+    scalars = merged.GetPointData().GetScalars()
+    if scalars is None or not vtk_to_numpy(scalars).any():
+        there = "" if volume is None else f" within {volume.GetName()}"
+        raise ValueError(f"The segmentation {node.GetName()} is empty{there}.")
     numbers = np.array([0] + [label_of_names[name] for name in names])  # merged: 1, 2, ... in order
-    values = vtk_to_numpy(merged.GetPointData().GetScalars())
+    values = vtk_to_numpy(scalars)
     labels = numbers[values.reshape(merged.GetDimensions()[::-1])]
     local_from_ijk, first_ijk = vtk.vtkMatrix4x4(), np.eye(4)
     merged.GetImageToWorldMatrix(local_from_ijk)
