@@ -55,9 +55,10 @@ def registerSampleData():
 
 def makeSampleSubject(source):
     """Make the sample subject in the scene."""
-    from XraySynthSlicer.ct import add_sample_subject
+    from XraySynthSlicer.ct import add_person, sample_person
+    from XraySynthSlicer.panel import in_background
 
-    return [add_sample_subject(slicer.mrmlScene)]
+    return [add_person(slicer.mrmlScene, "XraySynth subject", *in_background(sample_person))]
 
 
 class Sex(Enum):
@@ -253,16 +254,23 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         state = self._anatomy()
         if self._entered and state != self._drawn:
             self._drawn = state
-            if not self._previewPending:
-                self._previewPending = True
-                qt.QTimer.singleShot(0, self._renderPreview)
+            self._previewSoon()
 
     def onApply(self):
         """Generate."""
         from XraySynthSlicer.dependencies import ensure
 
         ensure(self._needs())
-        self.panel.run(self.logic.ct.job(self._parameters), self.logic.ct.show_results)
+        self.panel.run(self.logic.ct.job(self._parameters), self._showResults)
+
+    def _showResults(self):
+        from XraySynthSlicer.panel import in_background
+
+        self.ui.applyButton.enabled = False
+        try:
+            self.logic.ct.show_results(in_background)
+        finally:
+            self.ui.applyButton.enabled = True
 
     def _needs(self):
         from XraySynthSlicer.dependencies import Needs
@@ -284,19 +292,36 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return parameters.showPreview, parameters.seed, knobs
 
     def _renderPreview(self):
+        """Show the bones as the sliders are; when they have moved meanwhile, once more."""
+        from XraySynthSlicer.ct import knobs_of, sample_subject
+        from XraySynthSlicer.panel import in_background
+
+        drawn, parameters = self._drawn, self._parameters
+        subject, said = None, self._hint
+        if self._mayPreview():
+            seed, knobs = (parameters.seed, 0), knobs_of(parameters)
+            try:
+                subject = in_background(lambda: sample_subject(seed, **knobs))
+            except ValueError as error:
+                said = str(error)
         self._previewPending = False
-        if self._parameters is None or not self._entered:
-            return
-        if not self._parameters.showPreview:
+        if not self._mayPreview():
             self.logic.ct.hide_preview()
             return
-        try:
-            self.logic.ct.preview(self._parameters)
-        except ValueError as error:
-            self.panel.say(str(error))
-        else:
-            if not self.panel.running:
-                self.panel.say(self._hint)
+        if subject is not None:
+            self.logic.ct.preview(subject)
+        if not self.panel.running:
+            self.panel.say(said)
+        if self._drawn != drawn:
+            self._previewSoon()
+
+    def _mayPreview(self):
+        return self._entered and self._parameters is not None and self._parameters.showPreview
+
+    def _previewSoon(self):
+        if not self._previewPending:
+            self._previewPending = True
+            qt.QTimer.singleShot(0, self._renderPreview)
 
 
 class XraySynthCTTest(ScriptedLoadableModuleTest):

@@ -138,6 +138,8 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthDatasetLogic()
+        self._sheet = qt.QLabel()
+        self.ui.sheetButton.setVisible(False)
         self.panel = JobPanel(
             self.ui.applyButton,
             self.ui.progressBar,
@@ -153,6 +155,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (self.ui.fitPointsButton, self.onFitPoints),
             (self.ui.previewButton, self.onPreview),
             (self.ui.saveSubjectButton, self.onSaveSubject),
+            (self.ui.sheetButton, self.onEnlarge),
         ):
             button.clicked.connect(lambda *_, action=action: self.panel.attempt(action))
         scene = slicer.mrmlScene
@@ -197,7 +200,8 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
         self._follow(None)
-        self.ui.sheetLabel.clear()
+        self._sheet.hide()
+        self.ui.sheetButton.setVisible(False)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
             for end in self._paths:
@@ -318,6 +322,10 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._install()
         self.panel.run(self.logic.dataset.preview_job(self._parameters), self._showSheet)
 
+    def onEnlarge(self):
+        """Show the first images in a window of their own."""
+        self._sheet.show()
+
     def onSaveSubject(self):
         """Keep the patient for sets of several."""
         path = self.logic.dataset.save_subject(self._parameters)
@@ -357,8 +365,11 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showSheet(self):
         sheet = qt.QPixmap(str(self.logic.dataset.contact_sheet()))
-        smooth = qt.Qt.SmoothTransformation
-        self.ui.sheetLabel.setPixmap(sheet.scaledToWidth(SHEET_WIDTH_PX, smooth))
+        self._sheet.setPixmap(sheet)
+        small = sheet.scaledToWidth(SHEET_WIDTH_PX, qt.Qt.SmoothTransformation)
+        self.ui.sheetButton.setIcon(qt.QIcon(small))
+        self.ui.sheetButton.setIconSize(small.size())
+        self.ui.sheetButton.setVisible(True)
 
     def _sayWhere(self):
         page = Path(self._parameters.output) / "index.html"

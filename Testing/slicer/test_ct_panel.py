@@ -97,7 +97,7 @@ def test_closing_the_scene_midway(panel, scene):
     scene.Clear(False)
     panel.settle()
     assert job.state.name == "CANCELLED"
-    assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+    assert scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is None
 
 
 def test_the_bones_return_with_another_scene(panel, scene, tmp_path):

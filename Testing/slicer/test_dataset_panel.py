@@ -204,11 +204,18 @@ def test_the_sphere_shows_the_views_that_are_exported(panel, a_patient, tmp_path
 
 
 def test_a_contact_sheet_of_the_first_images(panel, a_patient):
-    panel.ui.viewsSpin.value = 2
+    panel.ui.viewsSpin.value = 4
     panel.ui.previewButton.click()
     panel.wait()
     assert panel.ui.statusLabel.text == "Done."
-    assert panel.ui.sheetLabel.pixmap.width() == 380
+    size = panel.ui.sheetButton.iconSize
+    assert (size.width(), size.height()) == (380, 253)  # three columns, two rows
+    panel.ui.sheetButton.click()
+    large = panel.widget._sheet
+    assert large.visible and large.pixmap.width() == 1140
+    picture = large.pixmap.toImage()
+    third, none = (picture.pixelColor(950, 190 + 380 * row).lightness() for row in (0, 1))
+    assert third > 0 == none
 
 
 def test_subjects_are_kept_for_a_set_of_several(panel, a_patient, tmp_path):

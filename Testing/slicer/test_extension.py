@@ -240,3 +240,8 @@ print(sorted(absent & sys.modules.keys()))
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in MODULE_FILES])
+def test_panels_fit_into_the_applications_column(open_panel, name):
+    assert open_panel(name).parent.minimumSizeHint.width() <= 430

@@ -213,6 +213,17 @@ def test_an_x_ray_and_its_landmarks_come_back(scene, ct_node):
     np.testing.assert_allclose(TURNED @ moved.ras_from_camera, view.ras_from_camera, atol=1e-9)
 
 
+def test_an_x_ray_and_its_landmarks_are_removed_together(scene, ct_node):
+    """As the module Data removes an item: with what is under it."""
+    view = view_from_carm(CArmPose(30, 20, 10), Intrinsics(1000, (2.0, 1.0), (40, 30)))
+    points = nodes.new_node(scene, "vtkMRMLMarkupsFiducialNode", "points")
+    for _ in range(2):
+        nodes.sample_to_node(a_sample(view), ct_node, points)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    hierarchy.RemoveItem(hierarchy.GetItemByDataNode(ct_node))
+    assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 0
+
+
 def test_a_scene_of_such_nodes_is_a_set(scene, ct_node, tmp_path):
     view = view_from_carm(CArmPose(30, 20, 10), Intrinsics(1000, (2.0, 1.0), (40, 30)))
     points = nodes.new_node(scene, "vtkMRMLMarkupsFiducialNode", "points")

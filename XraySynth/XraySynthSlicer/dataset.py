@@ -16,10 +16,12 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from XraySynthLib.data import LandmarkSet
 from XraySynthLib.data.formats import read_landmarks, write_landmarks
 from XraySynthLib.data.pelvis import LANDMARK_NAMES, other_side
+from XraySynthLib.data.sets import open_set
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.geometry import Intrinsics
 from XraySynthSlicer.ct import write_segmentation
@@ -40,7 +42,7 @@ VIEWS = "XraySynth.views"
 """Attribute of the models that show the views."""
 SPHERE_MM, DOT_MM = 300.0, 5.0
 MOST_DOTS = 1000
-N_PREVIEWED = 8
+N_PREVIEWED, N_COLUMNS, TILE_PX = 6, 3, 380
 
 
 class DatasetLogic:
@@ -168,8 +170,24 @@ class DatasetLogic:
         return _export_job(parameters, subjects, folder / "preview", count, "webdataset")
 
     def contact_sheet(self) -> Path:
-        """The picture that a preview has made."""
-        return self._job / "preview" / "contact-sheet.png"
+        """Make a picture of a preview's images, their landmarks in yellow; returns its path."""
+        from XraySynthLib.workflows.set_report import as_display
+
+        samples = list(open_set(self._job / "preview"))
+        rows = -(-len(samples) // N_COLUMNS)
+        sheet = Image.new("RGB", (N_COLUMNS * TILE_PX, rows * TILE_PX))
+        for number, sample in enumerate(samples):
+            values = as_display(sample).values
+            tile = Image.fromarray(np.uint8(np.clip(255 * values, 0, 255))).convert("RGB")
+            tile = tile.resize((TILE_PX, TILE_PX))
+            draw, scale = ImageDraw.Draw(tile), TILE_PX / np.array(values.shape[::-1])
+            for x, y in (sample.landmarks.points_px[sample.landmarks.visible] + 0.5) * scale:
+                draw.ellipse((x - 4, y - 4, x + 4, y + 4), outline=(255, 210, 0), width=2)
+            row, column = divmod(number, N_COLUMNS)
+            sheet.paste(tile, (column * TILE_PX, row * TILE_PX))
+        path = self._job / "sheet.png"
+        sheet.save(path)
+        return path
 
     def export_job(self, parameters: Any) -> Job:
         """Start exporting: the scene's subject, or those of a folder where one is chosen.

@@ -41,6 +41,7 @@ from XraySynthSlicer.nodes import (
     landmarks_from_node,
     landmarks_to_node,
     new_node,
+    put_under,
     ras_from_local,
     record_of,
     view_from_node,
@@ -165,6 +166,7 @@ class LandmarksLogic:
             node.GetDisplayNode().SetSelectedColor(*SURE_COLOUR)
             node.GetDisplayNode().SetColor(*UNSURE_COLOUR)
             image.SetNodeReferenceID(FOUND, node.GetID())
+            put_under(image, node)
         lists = []
         for number, (fingerprint, ras_from_ijk) in enumerate(places):
             prediction = read_prediction(self._job / "found" / f"{number:04d}.json")

@@ -211,7 +211,9 @@ def sample_to_node(sample: Sample, node: Any, points_node: Any = None) -> None:
     display.SetWindowLevel(max(high - low, 1e-6), (high + low) / 2)
     if points_node is not None:
         image_landmarks_to_node(sample.landmarks, view, points_node)
-        node.SetNodeReferenceID(LANDMARKS, points_node.GetID())
+        if node.GetNodeReference(LANDMARKS) is not points_node:
+            node.SetNodeReferenceID(LANDMARKS, points_node.GetID())
+            put_under(node, points_node)
 
 
 def samples_to_sequence(
@@ -385,29 +387,26 @@ def labels_to_node(
     """Fill a segmentation node with a label map.
 
     Args:
-        labels: (K, J, I) integers.
+        labels: (K, J, I) integers, none below 0.
         ras_from_ijk: (4, 4) of its grid.
         segments: Label -> name and colour, 0..1, of the labels that become segments where present.
         node: vtkMRMLSegmentationNode; its segments are replaced.
     """
     local_from_ras = np.linalg.inv(ras_from_local(node))
-    local_from_ijk = vtk_matrix_of(local_from_ras @ ras_from_ijk)
     node.GetSegmentation().RemoveAllSegments()
     node.CreateDefaultDisplayNodes()
+    there = np.flatnonzero(np.bincount(labels.ravel()))
+    image = slicer.vtkOrientedImageData()  # of all segments
+    image.DeepCopy(_image_data(np.where(np.isin(labels, list(segments)), labels, 0)))
+    image.SetImageToWorldMatrix(vtk_matrix_of(local_from_ras @ ras_from_ijk))
     for value, (name, colour) in segments.items():
-        inside = labels == value
-        if not inside.any():
-            continue
-        image = slicer.vtkOrientedImageData()
-        image.DeepCopy(_image_data(inside.astype(np.uint8)))
-        image.SetImageToWorldMatrix(local_from_ijk)
-        segment = slicer.vtkSegment()
-        segment.SetName(name)
-        segment.SetColor(*colour)
-        segment.SetLabelValue(1)
-        segment.AddRepresentation("Binary labelmap", image)
-        node.GetSegmentation().AddSegment(segment, name)
-    node.GetSegmentation().CollapseBinaryLabelmaps(False)
+        if value in there:
+            segment = slicer.vtkSegment()
+            segment.SetName(name)
+            segment.SetColor(*colour)
+            segment.SetLabelValue(value)
+            segment.AddRepresentation("Binary labelmap", image)
+            node.GetSegmentation().AddSegment(segment, name)
 
 
 def surface_to_node(vertices_ras_mm: NDArray, triangles: NDArray, node: Any) -> None:
@@ -441,6 +440,16 @@ def new_node(scene: Any, kind: str, name: str) -> Any:
     if node.IsA("vtkMRMLDisplayableNode"):
         node.CreateDefaultDisplayNodes()
     return node
+
+
+def put_under(parent: Any, node: Any) -> None:
+    """Make a node a child of another in the subject hierarchy: they are removed together."""
+    scene = parent.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    above = hierarchy.GetItemByDataNode(parent)
+    if above == hierarchy.GetInvalidItemID():
+        above = hierarchy.CreateItem(hierarchy.GetSceneItemID(), parent)
+    hierarchy.CreateItem(above, node)  # where it has one, that is moved
 
 
 def _display(node: Any) -> Any:

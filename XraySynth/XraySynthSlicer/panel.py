@@ -1,7 +1,9 @@
 """A button that starts a job and then cancels it, with a progress bar and a line of text."""
 
+import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import qt
 import slicer
@@ -21,6 +23,17 @@ STAGES = {
     "register": _("Finding the C-arm"),
 }
 """What a panel calls what a child process is at."""
+T = TypeVar("T")
+
+
+def in_background(work: Callable[[], T]) -> T:
+    """Do in a thread what touches no node, while the application stays awake."""
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(work)
+        while not made.done():
+            slicer.app.processEvents()
+            time.sleep(0.005)  # the thread's turn
+    return made.result()
 
 
 def bind_path(widget: Any, parameters: Any, name: str) -> Callable[[], None]:
