@@ -1,8 +1,13 @@
 """CT Generator, used as a person does."""
 
+import sys
+import types
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
+import XraySynthCT
 from XraySynthSlicer.nodes import landmarks_from_node, volume_from_node
 
 from XraySynthLib.anatomy import Bone
@@ -134,6 +139,36 @@ def test_adding_a_scene_lets_a_job_go_on_and_cancel_ends_it(panel, scene, tmp_pa
     assert job.state.name == "CANCELLED"
     assert panel.ui.applyButton.text == "Generate CT"
     assert panel.ui.statusLabel.text == "Cancelled."
+
+
+def test_a_saved_scene_keeps_the_panel(panel, scene, tmp_path):
+    panel.ui.shapeCheck.checked = True
+    panel.ui.fatSlider.value = 40
+    panel.ui.backendCombo.setCurrentIndex(1)
+    panel.ui.modelPath.currentPath = "/a/model"
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    panel.settle()
+    assert panel.ui.modelPath.currentPath == "" and not panel.ui.shapeCheck.checked
+    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    panel.settle()
+    assert panel.ui.modelPath.currentPath == "/a/model" and panel.ui.shapeCheck.checked
+    assert (panel.ui.fatSlider.value, panel.ui.backendCombo.currentIndex) == (40, 1)
+
+
+def test_sample_data_offers_a_subject(scene, monkeypatch):
+    offered, calls = {}, []
+    logic = types.SimpleNamespace(
+        registerCustomSampleDataSource=lambda **options: offered.update(options)
+    )
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    monkeypatch.setattr(slicer.app.startupCompleted, "connect", calls.append)
+    XraySynthCT.XraySynthCT(types.SimpleNamespace())
+    (register,) = calls
+    register()
+    assert Path(offered["thumbnailFileName"]).is_file()
+    (ct,) = offered["customDownloader"](None)
+    assert ct.GetName() == "XraySynth subject CT"
 
 
 def test_leaving_the_module_takes_the_preview_away(panel):

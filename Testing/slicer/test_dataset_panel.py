@@ -240,6 +240,17 @@ def test_subjects_are_kept_for_a_set_of_several(panel, a_patient, tmp_path):
     assert names == ["Person_CT", "Somebody_else"]
 
 
+def test_poses_and_format_are_exported(panel, a_patient, tmp_path):
+    panel.ui.outputPath.currentPath = str(tmp_path / "set")
+    panel.ui.posesCombo.setCurrentIndex(2)
+    panel.ui.layoutCombo.setCurrentIndex(0)
+    panel.ui.seedSpin.value = 5
+    panel.ui.applyButton.click()
+    words = panel.widget.panel._job._commands[0]
+    assert {"--poses=uniform", "--format=coco", "--seed=5", "--views=3"} <= set(words)
+    panel.ui.applyButton.click()
+
+
 def test_a_list_without_places_is_refused(panel, a_patient, tmp_path):
     panel.ui.newListButton.click()
     panel.ui.previewButton.click()
@@ -281,9 +292,7 @@ def test_one_job_at_a_time_and_cancel(panel, a_patient):
     assert panel.ui.previewButton.enabled and panel.ui.fitLabelsButton.enabled
 
 
-def test_a_list_removed_during_its_fit(panel, a_patient, scene, monkeypatch):
-    shown = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *_, **__: shown.append(text))
+def test_a_list_removed_during_its_fit(panel, a_patient, scene):
     panel.ui.fitPointsButton.click()
     scene.RemoveNode(a_patient[1])
     panel.wait()

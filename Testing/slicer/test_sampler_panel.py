@@ -111,6 +111,16 @@ def test_no_sampler_or_none_of_that_kind(panel, tmp_path, monkeypatch):
     assert "choose the folder of a trained one" in panel.ui.statusLabel.text
 
 
+def test_all_of_one_person_and_cancel(panel):
+    for checked, n_views in ((False, 1), (True, 3)):
+        panel.ui.onePersonCheck.checked = checked
+        panel.ui.applyButton.click()
+        job = panel.widget.panel._job
+        assert f"--views={n_views}" in job._commands[0]
+        panel.ui.applyButton.click()
+        assert job.state.name == "CANCELLED" and panel.ui.statusLabel.text == "Cancelled."
+
+
 def test_a_saved_scene_is_browsed(panel, scene, tmp_path):
     from XraySynthSlicer.nodes import samples_to_sequence
 
