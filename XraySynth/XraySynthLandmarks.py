@@ -78,6 +78,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self._parameters = self._guiTag = None
         self._seen = {}
         self._hint = None
+        self._entered = False
 
     def setup(self):
         """Build the panel, once."""
@@ -114,9 +115,13 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def enter(self):
         """See to the parameters, when the module is opened."""
-        self._hint = None
+        self._hint, self._entered = None, True
         self.connectParameters()
         self.onParameters()
+
+    def exit(self):
+        """Leave the red view to others, when the module is left."""
+        self._entered = False
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
@@ -275,16 +280,13 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         slider.setValue(frame)
         slider.blockSignals(False)
         slider.enabled = last > 0
-        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-        shown = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
-        if image is None or not self._parameters.showInRedView or red is None or shown is None:
+        if image is None or not self._parameters.showInRedView or not self._entered:
             return
-        from XraySynthSlicer.nodes import face
+        from XraySynthSlicer.panel import show_in_red_view
 
-        shown.SetBackgroundVolumeID(image.GetID())
         fit = self._seen.get("faced") is not image  # zoomed in, one goes from frame to frame
         self._seen["faced"] = image
-        face(red, image, self.logic.landmarks.slice_of_frame(image, frame), fit)
+        show_in_red_view(image, self.logic.landmarks.slice_of_frame(image, frame), fit)
 
     def _requireDetector(self):
         """Say what to do where no detector is there."""

@@ -90,6 +90,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._paths = []
         self._parameters = self._guiTag = self._browser = None
+        self._faced, self._entered = None, False
 
     def setup(self):
         """Build the panel, once."""
@@ -126,9 +127,15 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """See to the parameters, when the module is opened; say what is not installed."""
         from XraySynthSlicer.dependencies import Needs, notice
 
+        self._entered = True
         self.connectParameters()
+        self.onParameters()
         if lacking := notice(Needs.NETWORKS, self.ui.applyButton.text):
             self.panel.say(lacking)
+
+    def exit(self):
+        """Leave the red view to others, when the module is left."""
+        self._entered = False
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
@@ -232,14 +239,12 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slider.blockSignals(False)
         slider.enabled = count > 1
         image = self.logic.sampler.image_of(browser)
-        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-        shown = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
-        if image is None or not self._parameters.showInRedView or red is None or shown is None:
+        if image is None or not self._parameters.showInRedView or not self._entered:
             return
-        from XraySynthSlicer.nodes import face
+        from XraySynthSlicer.panel import show_in_red_view
 
-        shown.SetBackgroundVolumeID(image.GetID())
-        face(red, image)
+        show_in_red_view(image, fit=self._faced is not image)  # else the zoom stays
+        self._faced = image
 
 
 class XraySynthSamplerTest(ScriptedLoadableModuleTest):

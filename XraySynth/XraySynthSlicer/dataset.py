@@ -16,7 +16,6 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from XraySynthLib.data import LandmarkSet
 from XraySynthLib.data.formats import read_landmarks, write_landmarks
@@ -171,6 +170,8 @@ class DatasetLogic:
 
     def contact_sheet(self) -> Path:
         """Make a picture of a preview's images, their landmarks in yellow; returns its path."""
+        from PIL import Image, ImageDraw
+
         from XraySynthLib.workflows.set_report import as_display
 
         samples = list(open_set(self._job / "preview"))

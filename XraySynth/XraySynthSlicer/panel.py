@@ -11,6 +11,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from XraySynthSlicer.jobs import Job, State
+from XraySynthSlicer.nodes import face
 
 POLL_MS = 100
 STAGES = {
@@ -59,6 +60,15 @@ def bind_path(widget: Any, parameters: Any, name: str) -> Callable[[], None]:
         parameters.RemoveObserver(tag)
 
     return end
+
+
+def show_in_red_view(image: Any, frame: int = 0, fit: bool = True) -> None:
+    """Turn the red slice view to an image; see `nodes.face`."""
+    red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    shown = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    if red is not None and shown is not None:
+        shown.SetBackgroundVolumeID(image.GetID())
+        face(red, image, frame, fit)
 
 
 class JobPanel:
