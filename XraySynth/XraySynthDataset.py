@@ -139,6 +139,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthDatasetLogic()
         self._sheet = qt.QLabel()
+        self._sheet.setWindowTitle(_("First images of the set"))
         self.ui.sheetButton.setVisible(False)
         self.panel = JobPanel(
             self.ui.applyButton,

@@ -134,6 +134,7 @@ def test_segments_become_the_labels_of_their_names(scene):
     node = nodes.new_node(scene, "vtkMRMLSegmentationNode", "labels")
     under(scene, node, TURNED)
     nodes.labels_to_node(labels, RAS_FROM_IJK, segments, node)
+    assert node.GetSegmentation().GetNumberOfLayers() == 1  # one image for all
     table = {77: "hip_left", 78: "hip_right", 25: "sacrum"}
     found, ras_from_ijk = nodes.labels_from_node(node, [{1: "liver"}, table])
     assert set(np.unique(found)) == {0, 25, 77, 78}

@@ -395,12 +395,13 @@ def labels_to_node(
     local_from_ras = np.linalg.inv(ras_from_local(node))
     node.GetSegmentation().RemoveAllSegments()
     node.CreateDefaultDisplayNodes()
-    there = np.flatnonzero(np.bincount(labels.ravel()))
+    counts = np.bincount(labels.ravel())
+    kept = np.array([label if label in segments else 0 for label in range(len(counts))])
     image = slicer.vtkOrientedImageData()  # of all segments
-    image.DeepCopy(_image_data(np.where(np.isin(labels, list(segments)), labels, 0)))
+    image.DeepCopy(_image_data(kept.astype(labels.dtype)[labels]))
     image.SetImageToWorldMatrix(vtk_matrix_of(local_from_ras @ ras_from_ijk))
     for value, (name, colour) in segments.items():
-        if value in there:
+        if value < len(counts) and counts[value]:
             segment = slicer.vtkSegment()
             segment.SetName(name)
             segment.SetColor(*colour)
