@@ -319,7 +319,7 @@ def test_points_off_an_image_are_not_compared(panel, scene):
     panel.ui.pointsSelector.setCurrentNode(lists[0])
     panel.ui.referenceSelector.setCurrentNode(lists[1])
     panel.ui.compareButton.click()
-    assert panel.ui.statusLabel.text.startswith("A of 20 do not lie on the image")
+    assert panel.ui.statusLabel.text.startswith("Points of 20 lie off the image (A), and")
 
 
 def test_landmarks_are_those_of_their_image(panel, scene, detector, a_ct):

@@ -439,8 +439,8 @@ def points_in_frame(node: Any, frame: Frame) -> ImageLandmarkSet:
         if off.any():
             names = ", ".join(np.array(points.names)[off].tolist())
             raise ValueError(
-                f"{names} of {node.GetName()} do not lie on the image, and from where it was taken "
-                "is not known: choose points that are placed on the image."
+                f"Points of {node.GetName()} lie off the image ({names}), and from where it was "
+                "taken is not known: choose points that are placed on it."
             )
         rows, columns = frame.xray.values.shape
         landmarks = ImageLandmarkSet.placed(points.names, points_ijk[:, :2], (rows, columns))
