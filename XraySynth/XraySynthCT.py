@@ -55,9 +55,10 @@ def registerSampleData():
 
 def makeSampleSubject(source):
     """Make the sample subject in the scene."""
-    from XraySynthSlicer.ct import add_sample_subject
+    from XraySynthSlicer.ct import add_person, sample_person
+    from XraySynthSlicer.panel import in_background
 
-    return [add_sample_subject(slicer.mrmlScene)]
+    return [add_person(slicer.mrmlScene, "XraySynth subject", *in_background(sample_person))]
 
 
 class Sex(Enum):
@@ -155,9 +156,10 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = None
-        self._drawn = None
-        self._previewPending = False
+        self._drawn = self._hint = None
+        self._previewPending = self._entered = False
 
     def setup(self):
         """Build the panel, once."""
@@ -170,7 +172,11 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthCTLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -180,38 +186,46 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.ct.close()
 
     def enter(self):
         """Show the bones, when the module is opened."""
+        self._entered = True
         self.connectParameters()
-        self._drawn = None
+        self._drawn = self._hint = None
         self.onParameters()
 
     def exit(self):
         """Take the preview out of the scene, when the module is left."""
+        self._entered = False
         self.logic.ct.hide_preview()
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = self._drawn = None
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.ct.close()
 
@@ -219,9 +233,12 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Begin anew with the scene that is there now."""
         self.disconnectParameters()
         self.connectParameters()
+        self.onParameters()
 
     def onParameters(self, caller=None, event=None):
         """Follow the panel: enable what has an effect, show the bones anew."""
+        from XraySynthSlicer.dependencies import notice
+
         parameters = self._parameters
         if parameters is None or slicer.mrmlScene.IsBatchProcessing():  # half a scene is there
             return
@@ -230,21 +247,36 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         network = parameters.backend is not Backend.RENDERED
         self.ui.labelsSelector.enabled = network
         self.ui.modelPath.enabled = network
+        hint = notice(self._needs(), self.ui.applyButton.text)
+        if hint != self._hint and not self.panel.running:
+            self._hint = hint
+            self.panel.say(hint)
         state = self._anatomy()
-        if state != self._drawn:
+        if self._entered and state != self._drawn:
             self._drawn = state
-            if not self._previewPending:
-                self._previewPending = True
-                qt.QTimer.singleShot(0, self._renderPreview)
+            self._previewSoon()
 
     def onApply(self):
         """Generate."""
-        from XraySynthSlicer.dependencies import Needs, ensure
+        from XraySynthSlicer.dependencies import ensure
 
-        parameters = self._parameters
-        network = parameters.backend is not Backend.RENDERED
-        ensure(Needs.NETWORKS if network else Needs.PROJECTION)
-        self.panel.run(self.logic.ct.job(parameters), self.logic.ct.show_results)
+        ensure(self._needs())
+        self.panel.run(self.logic.ct.job(self._parameters), self._showResults)
+
+    def _showResults(self):
+        from XraySynthSlicer.panel import in_background
+
+        self.ui.applyButton.enabled = False
+        try:
+            self.logic.ct.show_results(in_background)
+        finally:
+            self.ui.applyButton.enabled = True
+
+    def _needs(self):
+        from XraySynthSlicer.dependencies import Needs
+
+        network = self._parameters.backend is not Backend.RENDERED
+        return Needs.NETWORKS if network else Needs.PROJECTION
 
     def _anatomyWidgets(self):
         names = ("age", "shape1", "shape2", "shape3", "shape4", "fat", "belly", "tilt")
@@ -260,19 +292,36 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return parameters.showPreview, parameters.seed, knobs
 
     def _renderPreview(self):
+        """Show the bones as the sliders are; when they have moved meanwhile, once more."""
+        from XraySynthSlicer.ct import knobs_of, sample_subject
+        from XraySynthSlicer.panel import in_background
+
+        drawn, parameters = self._drawn, self._parameters
+        subject, said = None, self._hint
+        if self._mayPreview():
+            seed, knobs = (parameters.seed, 0), knobs_of(parameters)
+            try:
+                subject = in_background(lambda: sample_subject(seed, **knobs))
+            except ValueError as error:
+                said = str(error)
         self._previewPending = False
-        if self._parameters is None:
-            return
-        if not self._parameters.showPreview:
+        if not self._mayPreview():
             self.logic.ct.hide_preview()
             return
-        try:
-            self.logic.ct.preview(self._parameters)
-        except ValueError as error:
-            self.panel.say(str(error))
-        else:
-            if not self.panel.running:
-                self.panel.say("")
+        if subject is not None:
+            self.logic.ct.preview(subject)
+        if not self.panel.running:
+            self.panel.say(said)
+        if self._drawn != drawn:
+            self._previewSoon()
+
+    def _mayPreview(self):
+        return self._entered and self._parameters is not None and self._parameters.showPreview
+
+    def _previewSoon(self):
+        if not self._previewPending:
+            self._previewPending = True
+            qt.QTimer.singleShot(0, self._renderPreview)
 
 
 class XraySynthCTTest(ScriptedLoadableModuleTest):

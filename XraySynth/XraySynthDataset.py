@@ -122,8 +122,10 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = self._seen = self._drawn = None
         self._placing = None
+        self._hint = ""
         self._redrawPending = False
 
     def setup(self):
@@ -136,8 +138,15 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthDatasetLogic()
+        self._sheet = qt.QLabel()
+        self._sheet.setWindowTitle(_("First images of the set"))
+        self.ui.sheetButton.setVisible(False)
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         self.ui.newListButton.clicked.connect(self.onNewList)
         self.ui.pointList.currentRowChanged.connect(self.onPoint)
@@ -147,6 +156,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (self.ui.fitPointsButton, self.onFitPoints),
             (self.ui.previewButton, self.onPreview),
             (self.ui.saveSubjectButton, self.onSaveSubject),
+            (self.ui.sheetButton, self.onEnlarge),
         ):
             button.clicked.connect(lambda *_, action=action: self.panel.attempt(action))
         scene = slicer.mrmlScene
@@ -157,6 +167,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.dataset.close()
@@ -164,7 +175,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """See to the parameters, when the module is opened."""
         self.connectParameters()
-        self._drawn = None
+        self._drawn = self._hint = None
         self.onParameters()
 
     def exit(self):
@@ -174,25 +185,34 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [
+                bind_path(self.ui.outputPath, self._parameters, "output"),
+                bind_path(self.ui.subjectsPath, self._parameters, "subjects"),
+            ]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self.onParameters()
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._follow(None)
-        self.ui.sheetLabel.clear()
+        self._sheet.hide()
+        self.ui.sheetButton.setVisible(False)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = self._drawn = None
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.dataset.close()
 
@@ -208,11 +228,13 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         hasPoints = parameters.points is not None
         ready = parameters.ct is not None and hasPoints
-        ui.placeButton.enabled = ui.fitPointsButton.enabled = hasPoints
-        ui.fitLabelsButton.enabled = hasPoints and parameters.labels is not None
-        ui.previewButton.enabled = ready
+        running = self.panel.running
+        ui.placeButton.enabled = hasPoints
+        ui.fitPointsButton.enabled = hasPoints and not running
+        ui.fitLabelsButton.enabled = hasPoints and parameters.labels is not None and not running
+        ui.previewButton.enabled = ready and not running
         ui.saveSubjectButton.enabled = ready and bool(parameters.subjects)
-        ui.applyButton.enabled = ready or bool(parameters.subjects)
+        ui.applyButton.enabled = running or ready or bool(parameters.subjects)
         for spin in (
             ui.primaryFromSpin,
             ui.primaryToSpin,
@@ -221,8 +243,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             spin.enabled = parameters.limitAngles
         self._follow(parameters.points)
-        if not ready and not self.panel.running:
-            self.panel.say(_("Choose a CT and its landmarks, or make a new list of landmarks."))
+        self._sayHint(ready)
         self._showViewsSoon()
 
     def onNewList(self, *arguments):
@@ -300,8 +321,11 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onPreview(self):
         """Make the first images."""
         self._install()
-        self.panel.cancel()
         self.panel.run(self.logic.dataset.preview_job(self._parameters), self._showSheet)
+
+    def onEnlarge(self):
+        """Show the first images in a window of their own."""
+        self._sheet.show()
 
     def onSaveSubject(self):
         """Keep the patient for sets of several."""
@@ -314,6 +338,18 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         job = self.logic.dataset.export_job(self._parameters)
         self.panel.run(job, self._sayWhere)
 
+    def _sayHint(self, ready):
+        """Say what to choose or what is not installed, once, until it is something else."""
+        from XraySynthSlicer.dependencies import Needs, notice
+
+        if ready:
+            hint = notice(Needs.PROJECTION, self.ui.applyButton.text)
+        else:
+            hint = _("Choose a CT and its landmarks, or make a new list of landmarks.")
+        if hint != self._hint and not self.panel.running:
+            self._hint = hint
+            self.panel.say(hint)
+
     def _install(self):
         from XraySynthSlicer.dependencies import Needs, ensure
 
@@ -321,18 +357,20 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _fit(self, start):
         self._install()
-        self.panel.cancel()
         self.ui.placeButton.checked = False
         self.panel.run(start(self._parameters), self._showFit)
 
     def _showFit(self):
-        doubt = self.logic.dataset.show_fit(self._parameters)
+        doubt = self.logic.dataset.show_fit()
         self.panel.say(doubt or _("All landmarks are placed; look at each and drag what is wrong."))
 
     def _showSheet(self):
         sheet = qt.QPixmap(str(self.logic.dataset.contact_sheet()))
-        smooth = qt.Qt.SmoothTransformation
-        self.ui.sheetLabel.setPixmap(sheet.scaledToWidth(SHEET_WIDTH_PX, smooth))
+        self._sheet.setPixmap(sheet)
+        small = sheet.scaledToWidth(SHEET_WIDTH_PX, qt.Qt.SmoothTransformation)
+        self.ui.sheetButton.setIcon(qt.QIcon(small))
+        self.ui.sheetButton.setIconSize(small.size())
+        self.ui.sheetButton.setVisible(True)
 
     def _sayWhere(self):
         page = Path(self._parameters.output) / "index.html"

@@ -1,11 +1,15 @@
 """Landmark Detector: the panel. What it does to the scene is in `XraySynthSlicer.landmarks`."""
 
-from typing import Annotated
+from typing import Annotated, Union
 
 import numpy as np
 import slicer
 import vtk
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
+from slicer import (
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLVectorVolumeNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -38,7 +42,7 @@ class XraySynthLandmarks(ScriptedLoadableModule):
 class XraySynthLandmarksParameterNode:
     """What the panel says, kept in the scene."""
 
-    image: vtkMRMLScalarVolumeNode
+    image: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     points: vtkMRMLMarkupsFiducialNode
     reference: vtkMRMLMarkupsFiducialNode
     ct: vtkMRMLScalarVolumeNode
@@ -70,8 +74,11 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = None
         self._seen = {}
+        self._hint = None
+        self._entered = False
 
     def setup(self):
         """Build the panel, once."""
@@ -84,7 +91,11 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthLandmarksLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         self.ui.frameSlider.valueChanged.connect(self.onFrame)
         self.ui.compareButton.clicked.connect(lambda *_: self.panel.attempt(self.onCompare))
@@ -97,19 +108,29 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.landmarks.close()
 
     def enter(self):
         """See to the parameters, when the module is opened."""
+        self._hint, self._entered = None, True
         self.connectParameters()
+        self.onParameters()
+
+    def exit(self):
+        """Leave the red view to others, when the module is left."""
+        self._entered = False
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self._seen["image"] = self._image()
@@ -117,17 +138,19 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._follow("points", None, slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
         self._follow("browser", None, vtk.vtkCommand.ModifiedEvent)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = None
         self._seen = {}
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.landmarks.close()
 
@@ -151,7 +174,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             inCt = parameters.ct is not None and parameters.ctLandmarks is not None
             self.ui.applyButton.enabled = image is not None
             self.ui.compareButton.enabled = placed and parameters.reference is not None
-            self.ui.carmButton.enabled = placed and inCt
+            self.ui.carmButton.enabled = placed and inCt and not self.panel.running
             browser = None if image is None else self.logic.landmarks.browser(image)
             self._follow(
                 "points", parameters.points, slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent
@@ -159,7 +182,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             self._follow("browser", browser, vtk.vtkCommand.ModifiedEvent)
             if image is None:
                 self.panel.cancel()
-                self.panel.say(_("Choose an X-ray."))
+            self._sayHint(image)
             self._showFrame()
 
     def onApply(self):
@@ -192,7 +215,6 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         from XraySynthSlicer.dependencies import Needs, ensure
 
         ensure(Needs.PROJECTION)
-        self.panel.cancel()
         distance = XraySynthDRRLogic().getParameterNode().sourceToIsocenterMm
         job = self.logic.landmarks.register_job(self._parameters, distance)
         self.panel.run(job, self._setCArm)
@@ -222,6 +244,17 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             parameters.reference = image.GetNodeReference(TRUE)
         self.onParameters()
 
+    def _sayHint(self, image):
+        """Say what to choose or what is not installed, once, until it is something else."""
+        from XraySynthSlicer.dependencies import Needs, notice
+
+        hint = _("Choose an X-ray.")
+        if image is not None:
+            hint = notice(Needs.NETWORKS, self.ui.applyButton.text)
+        if hint != self._hint and not self.panel.running:
+            self._hint = hint
+            self.panel.say(hint)
+
     def _follow(self, role, node, event):
         """Follow this node and none else."""
         call = {"points": self.onDragged, "browser": self.onBrowsed}[role]
@@ -247,16 +280,13 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         slider.setValue(frame)
         slider.blockSignals(False)
         slider.enabled = last > 0
-        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-        shown = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
-        if image is None or not self._parameters.showInRedView or red is None or shown is None:
+        if image is None or not self._parameters.showInRedView or not self._entered:
             return
-        from XraySynthSlicer.nodes import face
+        from XraySynthSlicer.panel import show_in_red_view
 
-        shown.SetBackgroundVolumeID(image.GetID())
         fit = self._seen.get("faced") is not image  # zoomed in, one goes from frame to frame
         self._seen["faced"] = image
-        face(red, image, self.logic.landmarks.slice_of_frame(image, frame), fit)
+        show_in_red_view(image, self.logic.landmarks.slice_of_frame(image, frame), fit)
 
     def _requireDetector(self):
         """Say what to do where no detector is there."""

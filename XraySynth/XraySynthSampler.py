@@ -88,7 +88,9 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self._paths = []
         self._parameters = self._guiTag = self._browser = None
+        self._faced, self._entered = None, False
 
     def setup(self):
         """Build the panel, once."""
@@ -101,7 +103,11 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = XraySynthSamplerLogic()
         self.panel = JobPanel(
-            self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.onApply
+            self.ui.applyButton,
+            self.ui.progressBar,
+            self.ui.statusLabel,
+            self.onApply,
+            self.onParameters,
         )
         self.ui.imageSlider.valueChanged.connect(self.onImage)
         scene = slicer.mrmlScene
@@ -112,34 +118,50 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """End what runs, when the module is unloaded."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.removeObservers()
         self.logic.sampler.close()
 
     def enter(self):
-        """See to the parameters, when the module is opened."""
+        """See to the parameters, when the module is opened; say what is not installed."""
+        from XraySynthSlicer.dependencies import Needs, notice
+
+        self._entered = True
         self.connectParameters()
+        self.onParameters()
+        if lacking := notice(Needs.NETWORKS, self.ui.applyButton.text):
+            self.panel.say(lacking)
+
+    def exit(self):
+        """Leave the red view to others, when the module is left."""
+        self._entered = False
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import bind_path
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
             self._guiTag = self._parameters.connectGui(self.ui)
+            self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self.onParameters()
 
     def disconnectParameters(self):
         """Let go of the scene's nodes."""
-        self.panel.cancel()
         self._follow(None)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
+            for end in self._paths:
+                end()
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameters = self._guiTag = None
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
+        self.panel.cancel()
         self.disconnectParameters()
         self.logic.sampler.close()
 
@@ -217,14 +239,12 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slider.blockSignals(False)
         slider.enabled = count > 1
         image = self.logic.sampler.image_of(browser)
-        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-        shown = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
-        if image is None or not self._parameters.showInRedView or red is None or shown is None:
+        if image is None or not self._parameters.showInRedView or not self._entered:
             return
-        from XraySynthSlicer.nodes import face
+        from XraySynthSlicer.panel import show_in_red_view
 
-        shown.SetBackgroundVolumeID(image.GetID())
-        face(red, image)
+        show_in_red_view(image, fit=self._faced is not image)  # else the zoom stays
+        self._faced = image
 
 
 class XraySynthSamplerTest(ScriptedLoadableModuleTest):

@@ -1,7 +1,13 @@
 """CT Generator, used as a person does."""
 
+import sys
+import types
+from pathlib import Path
+
 import numpy as np
 import pytest
+import slicer
+import XraySynthCT
 from XraySynthSlicer.nodes import landmarks_from_node, volume_from_node
 
 from XraySynthLib.anatomy import Bone
@@ -67,11 +73,9 @@ def test_generating_a_person(panel, scene):
     low, high = bounds["LEFT_FEMUR"][::2], bounds["LEFT_FEMUR"][1::2]
     assert (head > low).all() and (head < high).all()
     assert not surfaces(panel)  # the preview makes way
-    import slicer
-
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(ct))
-    assert hierarchy.GetItemName(folder).startswith("Person")
+    assert hierarchy.GetItemName(folder).startswith("Person 0")
 
 
 def test_knobs_that_do_not_go_together_are_refused_in_one_sentence(panel):
@@ -98,7 +102,73 @@ def test_closing_the_scene_midway(panel, scene):
     scene.Clear(False)
     panel.settle()
     assert job.state.name == "CANCELLED"
-    assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+    assert scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is None
+
+
+def test_the_bones_return_with_another_scene(panel, scene, tmp_path):
+    panel.ui.seedSpin.value = 7
+    panel.settle()
+    before = surfaces(panel)
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    panel.settle()
+    assert surfaces(panel) and panel.ui.seedSpin.value == 0
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    panel.settle()
+    assert panel.ui.seedSpin.value == 7
+    np.testing.assert_allclose(surfaces(panel)["SACRUM"], before["SACRUM"])
+    panel.widget.exit()
+    scene.Clear(False)
+    panel.settle()
+    assert not surfaces(panel)
+
+
+def test_adding_a_scene_lets_a_job_go_on_and_cancel_ends_it(panel, scene, tmp_path):
+    other = slicer.vtkMRMLScene()
+    other.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Added")
+    other.SetURL(str(tmp_path / "other.mrml"))
+    assert other.Commit()
+    panel.ui.applyButton.click()
+    job = panel.widget.panel._job
+    scene.SetURL(str(tmp_path / "other.mrml"))
+    assert scene.Import()
+    panel.settle()
+    assert scene.GetFirstNodeByName("Added")
+    assert panel.widget.panel._job is job and panel.ui.applyButton.text == "Cancel"
+    panel.ui.applyButton.click()
+    assert job.state.name == "CANCELLED"
+    assert panel.ui.applyButton.text == "Generate CT"
+    assert panel.ui.statusLabel.text == "Cancelled."
+
+
+def test_a_saved_scene_keeps_the_panel(panel, scene, tmp_path):
+    panel.ui.shapeCheck.checked = True
+    panel.ui.fatSlider.value = 40
+    panel.ui.backendCombo.setCurrentIndex(1)
+    panel.ui.modelPath.currentPath = "/a/model"
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    panel.settle()
+    assert panel.ui.modelPath.currentPath == "" and not panel.ui.shapeCheck.checked
+    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    panel.settle()
+    assert panel.ui.modelPath.currentPath == "/a/model" and panel.ui.shapeCheck.checked
+    assert (panel.ui.fatSlider.value, panel.ui.backendCombo.currentIndex) == (40, 1)
+
+
+def test_sample_data_offers_a_subject(scene, monkeypatch):
+    offered, calls = {}, []
+    logic = types.SimpleNamespace(
+        registerCustomSampleDataSource=lambda **options: offered.update(options)
+    )
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    monkeypatch.setattr(slicer.app.startupCompleted, "connect", calls.append)
+    XraySynthCT.XraySynthCT(types.SimpleNamespace())
+    (register,) = calls
+    register()
+    assert Path(offered["thumbnailFileName"]).is_file()
+    (ct,) = offered["customDownloader"](None)
+    assert ct.GetName() == "XraySynth subject CT"
 
 
 def test_leaving_the_module_takes_the_preview_away(panel):

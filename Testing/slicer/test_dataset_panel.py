@@ -204,11 +204,18 @@ def test_the_sphere_shows_the_views_that_are_exported(panel, a_patient, tmp_path
 
 
 def test_a_contact_sheet_of_the_first_images(panel, a_patient):
-    panel.ui.viewsSpin.value = 2
+    panel.ui.viewsSpin.value = 4
     panel.ui.previewButton.click()
     panel.wait()
     assert panel.ui.statusLabel.text == "Done."
-    assert panel.ui.sheetLabel.pixmap.width() == 380
+    size = panel.ui.sheetButton.iconSize
+    assert (size.width(), size.height()) == (380, 253)  # three columns, two rows
+    panel.ui.sheetButton.click()
+    large = panel.widget._sheet
+    assert large.visible and large.pixmap.width() == 1140
+    picture = large.pixmap.toImage()
+    third, none = (picture.pixelColor(950, 190 + 380 * row).lightness() for row in (0, 1))
+    assert third > 0 == none
 
 
 def test_subjects_are_kept_for_a_set_of_several(panel, a_patient, tmp_path):
@@ -233,6 +240,17 @@ def test_subjects_are_kept_for_a_set_of_several(panel, a_patient, tmp_path):
     assert names == ["Person_CT", "Somebody_else"]
 
 
+def test_poses_and_format_are_exported(panel, a_patient, tmp_path):
+    panel.ui.outputPath.currentPath = str(tmp_path / "set")
+    panel.ui.posesCombo.setCurrentIndex(2)
+    panel.ui.layoutCombo.setCurrentIndex(0)
+    panel.ui.seedSpin.value = 5
+    panel.ui.applyButton.click()
+    words = panel.widget.panel._job._commands[0]
+    assert {"--poses=uniform", "--format=coco", "--seed=5", "--views=3"} <= set(words)
+    panel.ui.applyButton.click()
+
+
 def test_a_list_without_places_is_refused(panel, a_patient, tmp_path):
     panel.ui.newListButton.click()
     panel.ui.previewButton.click()
@@ -254,6 +272,31 @@ def test_a_saved_scene_keeps_the_panel(panel, a_patient, scene, tmp_path):
     assert panel.ui.viewsSpin.value == 17 and len(texts(panel)) == 14
     assert panel.ui.ctSelector.currentNode().GetName() == "Person CT"
     assert dots(panel) is not None
+
+
+def test_what_the_panel_says_is_true(panel, a_patient):
+    assert panel.ui.statusLabel.text == ""  # CT and landmarks are chosen
+    panel.ui.pointsSelector.setCurrentNode(None)
+    assert "Choose a CT" in panel.ui.statusLabel.text
+
+
+def test_one_job_at_a_time_and_cancel(panel, a_patient):
+    panel.ui.previewButton.click()
+    job = panel.widget.panel._job
+    for name in ("preview", "fitLabels", "fitPoints"):
+        assert not getattr(panel.ui, f"{name}Button").enabled
+    panel.ui.viewsSpin.value = 4
+    assert not panel.ui.previewButton.enabled
+    panel.ui.applyButton.click()
+    assert job.state.name == "CANCELLED" and panel.ui.statusLabel.text == "Cancelled."
+    assert panel.ui.previewButton.enabled and panel.ui.fitLabelsButton.enabled
+
+
+def test_a_list_removed_during_its_fit(panel, a_patient, scene):
+    panel.ui.fitPointsButton.click()
+    scene.RemoveNode(a_patient[1])
+    panel.wait()
+    assert panel.ui.statusLabel.text == "Person landmarks is no longer in the scene."
 
 
 def test_closing_the_scene_midway(panel, a_patient, scene):

@@ -48,8 +48,39 @@ def test_agreeing_installs_what_the_file_lists_but_torch(lacking, monkeypatch):
     assert "numba>=0.61" in asked
 
 
+def test_what_a_press_will_install_is_said_before(lacking, monkeypatch):
+    said = dependencies.notice(Needs.PROJECTION, "Export")
+    assert said == "Not installed yet: numba, tyro. Export asks first and installs them."
+    lacking.add("PyTorchUtils")
+    said = dependencies.notice(Needs.NETWORKS, "Detect")
+    assert "numba, tyro, torch, monai" in said and "extension PyTorch" in said
+    lacking.clear()
+    assert dependencies.notice(Needs.NETWORKS, "Detect") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("XraySynthCT", "numba"),
+        ("XraySynthSampler", "torch"),
+        ("XraySynthLandmarks", "torch"),
+        ("XraySynthDataset", "numba"),
+    ],
+)
+def test_every_module_says_so_on_opening(lacking, open_panel, a_ct, name, lacks):
+    panel = open_panel(name)
+    if name == "XraySynthLandmarks":
+        panel.ui.imageSelector.setCurrentNode(a_ct[0])
+    if name == "XraySynthDataset":
+        panel.ui.ctSelector.setCurrentNode(a_ct[0])
+        panel.ui.pointsSelector.setCurrentNode(a_ct[1])
+    panel.settle()
+    assert "Not installed yet" in panel.ui.statusLabel.text
+    assert lacks in panel.ui.statusLabel.text
+
+
 def test_torch_comes_by_its_extension(lacking, monkeypatch):
-    with pytest.raises(MissingDependencyError, match="extension PyTorch"):
+    with pytest.raises(MissingDependencyError, match="monai: install the extension PyTorch"):
         ensure(Needs.NETWORKS)
     calls = []
 

@@ -120,7 +120,33 @@ def test_widgets_are_bound_to_parameters_that_exist(path):
         for one in ElementTree.parse(path).getroot().iter("property")
         if one.get("name") == "SlicerParameterName"
     ]
-    assert sorted(bound) == sorted(fields)
+    code = (MODULES / f"{path.stem}.py").read_text("utf-8")
+    paths = re.findall(r'bind_path\(self\.ui\.(\w+), self\._parameters, "(\w+)"\)', code)
+    assert sorted([*bound, *(name for _, name in paths)]) == sorted(fields)
+    assert {widget for widget, _ in paths} == {
+        one.get("name") for one in widgets(path) if one.get("class") == "ctkPathLineEdit"
+    }
+
+
+def widgets(path):
+    """Widgets of a .ui file."""
+    return list(ElementTree.parse(path).getroot().iter("widget"))
+
+
+def properties(widget):
+    """Name -> text of a widget's properties."""
+    return {one.get("name"): one[0].text for one in widget.findall("property")}
+
+
+@pytest.mark.parametrize("path", UI_FILES, ids=lambda path: path.stem)
+def test_paths_are_folders_and_nothing_is_chosen_by_itself(path):
+    """A browse button asks for a folder; a selector does not choose another node by itself."""
+    for widget in widgets(path):
+        if widget.get("class") == "ctkPathLineEdit":
+            filters = properties(widget)["filters"].split("|")
+            assert "ctkPathLineEdit::Dirs" in filters and "ctkPathLineEdit::Files" not in filters
+        if widget.get("class") == "qMRMLNodeComboBox":
+            assert properties(widget)["noneEnabled"] == "true", widget.get("name")
 
 
 def our_sources():
@@ -214,3 +240,8 @@ print(sorted(absent & sys.modules.keys()))
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in MODULE_FILES])
+def test_panels_fit_into_the_applications_column(open_panel, name):
+    assert open_panel(name).parent.minimumSizeHint.width() <= 430

@@ -49,6 +49,17 @@ def test_an_interpreter_that_breaks_says_what_it_said(tmp_path):
     assert job.error.startswith("There is no verb 'no-such-verb'")
 
 
+def test_an_error_is_told_in_the_panels_words(tmp_path):
+    path = tmp_path / "image.nrrd"
+    job = Job([["project", "--ct", str(path), "--output", "o"]], {str(path): "Film"})
+    finished(job)
+    assert job.error == "Film does not exist."
+    raw = "a refused; check them, or use --no-refine. Else give --pixel-spacing-mm of b."
+    assert job._in_our_words(raw) == (
+        "a refused; check them, or untick Refine by DRRs. Else give Pixel size of b."
+    )
+
+
 @pytest.mark.skipif(os.name == "nt", reason="process groups of POSIX")
 def test_cancel_ends_the_child_and_its_children(tmp_path):
     options = ["--count", "40", "--workers", "2", "--preset", "coarse"]

@@ -13,6 +13,7 @@ from XraySynthSlicer.nodes import (
     landmarks_to_node,
     new_node,
     sample_to_node,
+    samples_to_sequence,
     volume_from_node,
     volume_ras_from_ijk,
     vtk_matrix_of,
@@ -22,7 +23,7 @@ from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Provenance, Quantit
 from XraySynthLib.data.formats.mrml import LANDMARKS
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
-from XraySynthLib.geometry.transforms import rotation, translation
+from XraySynthLib.geometry.transforms import rotation, transform_points, translation
 
 torch = pytest.importorskip("torch")
 
@@ -129,6 +130,7 @@ def test_a_colour_picture_of_grey(panel, scene):
     (frame,) = panel.widget.logic.landmarks.frames(node)
     stretched = (grey - grey.min()) / np.ptp(grey)
     np.testing.assert_allclose(frame.xray.values, stretched, atol=1e-6)
+    assert "vtkMRMLVectorVolumeNode" in panel.ui.imageSelector.nodeTypes
     colours[0, 3, 4, 0] ^= 1
     slicer.util.updateVolumeFromArray(node, colours)
     panel.ui.imageSelector.setCurrentNode(node)
@@ -304,6 +306,60 @@ def test_comparing_with_points_on_the_image_and_in_the_patient(panel, scene):
     assert ImageLandmarkSet.placed(names, truth, shape_px).visible.tolist() == [1, 1, 1, 0]
 
 
+def test_points_off_an_image_are_not_compared(panel, scene):
+    """Where the film was taken from is not known, so points in the patient say nothing of it."""
+    node = a_film(scene, noise(0)[None])
+    names, off_mm = ("A", "B"), 40.0
+    lists = []
+    for k in (0.0, off_mm / 2):  # a slice is 2 mm
+        points = transform_points(volume_ras_from_ijk(node), np.array([[5, 5, k], [9, 9, 0.0]]))
+        lists.append(new_node(scene, "vtkMRMLMarkupsFiducialNode", f"{k:g}"))
+        landmarks_to_node(LandmarkSet(names, points), lists[-1])
+    panel.ui.imageSelector.setCurrentNode(node)
+    panel.ui.pointsSelector.setCurrentNode(lists[0])
+    panel.ui.referenceSelector.setCurrentNode(lists[1])
+    panel.ui.compareButton.click()
+    assert panel.ui.statusLabel.text.startswith("Points of 20 lie off the image (A), and")
+
+
+def test_landmarks_are_those_of_their_image(panel, scene, detector, a_ct):
+    """Taken anew, the X-ray has none; of a sequence that has lost an item none are shown."""
+    node, _, xray = a_drr(scene)
+    detect(panel, node, detector)
+    panel.ui.ctSelector.setCurrentNode(a_ct[0])
+    panel.ui.ctLandmarksSelector.setCurrentNode(a_ct[1])
+    panel.ui.compareButton.click()
+    assert "compared" in panel.ui.statusLabel.text
+    slicer.util.updateVolumeFromArray(node, noise(7)[None])
+    for button in (panel.ui.compareButton, panel.ui.carmButton):
+        panel.widget.panel.say("")
+        button.click()
+        assert "were found in another image" in panel.ui.statusLabel.text
+        assert not panel.widget.panel.running
+    browser = samples_to_sequence(
+        {
+            f"{angle:g}": Sample(
+                "x",
+                Xray(noise(int(angle)), Quantity.DISPLAY, view=xray.view),
+                ImageLandmarkSet((), np.empty((0, 2)), [], []),
+                None,
+                Provenance("simulated", "p"),
+            )
+            for angle in (10.0, 20.0, 30.0)
+        },
+        scene,
+        "Run",
+        ("primary", "deg"),
+    )
+    sequence = browser.GetMasterSequenceNode()
+    panel.ui.imageSelector.setCurrentNode(browser.GetProxyNode(sequence))
+    panel.ui.applyButton.click()
+    sequence.RemoveDataNodeAtValue("10")
+    panel.wait()
+    assert "has changed since" in panel.ui.statusLabel.text
+    assert browser.GetProxyNode(sequence).GetNodeReference(FOUND) is None
+
+
 def test_lists_without_a_name_in_common(panel, scene):
     node, _, _ = a_drr(scene)
     other = new_node(scene, "vtkMRMLMarkupsFiducialNode", "Other")
@@ -354,7 +410,7 @@ def test_no_detector(open_panel, scene):
     panel.ui.modelPath.currentPath = "/no/such/folder"
     panel.ui.applyButton.click()
     panel.wait()
-    assert panel.ui.statusLabel.text == "--model /no/such/folder holds no landmark detector."
+    assert panel.ui.statusLabel.text == "/no/such/folder holds no landmark detector."
 
 
 def test_none_chosen_where_none_is_shipped(open_panel, scene, monkeypatch, tmp_path):

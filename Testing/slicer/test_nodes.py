@@ -134,6 +134,7 @@ def test_segments_become_the_labels_of_their_names(scene):
     node = nodes.new_node(scene, "vtkMRMLSegmentationNode", "labels")
     under(scene, node, TURNED)
     nodes.labels_to_node(labels, RAS_FROM_IJK, segments, node)
+    assert node.GetSegmentation().GetNumberOfLayers() == 1  # one image for all
     table = {77: "hip_left", 78: "hip_right", 25: "sacrum"}
     found, ras_from_ijk = nodes.labels_from_node(node, [{1: "liver"}, table])
     assert set(np.unique(found)) == {0, 25, 77, 78}
@@ -145,6 +146,22 @@ def test_segments_become_the_labels_of_their_names(scene):
         np.testing.assert_allclose(places[1], places[0], atol=1e-6)
     with pytest.raises(ValueError, match="segment 'hip_left'"):
         nodes.labels_from_node(node, [{1: "liver"}])
+
+
+def test_a_segmentation_with_nothing_in_it_is_refused(scene, ct_node):
+    nodes.volume_to_node(a_volume(), ct_node)
+    node = nodes.new_node(scene, "vtkMRMLSegmentationNode", "labels")
+    node.GetSegmentation().AddEmptySegment("sacrum", "sacrum")
+    for volume in (None, ct_node):
+        with pytest.raises(ValueError, match="labels is empty"):
+            nodes.labels_from_node(node, [{25: "sacrum"}], volume)
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"xray": {"quantity": "display"}}'])
+def test_a_damaged_record_is_named(scene, ct_node, record):
+    ct_node.SetAttribute("XraySynth.record", record)
+    with pytest.raises(ValueError, match=r"The record of CT, .* is damaged"):
+        nodes.view_from_node(ct_node)
 
 
 def test_a_segmentation_on_a_volumes_voxels(scene, ct_node):
@@ -195,6 +212,17 @@ def test_an_x_ray_and_its_landmarks_come_back(scene, ct_node):
     ct_node.SetAndObserveTransformNodeID(None)
     moved = nodes.xray_from_node(ct_node).view
     np.testing.assert_allclose(TURNED @ moved.ras_from_camera, view.ras_from_camera, atol=1e-9)
+
+
+def test_an_x_ray_and_its_landmarks_are_removed_together(scene, ct_node):
+    """As the module Data removes an item: with what is under it."""
+    view = view_from_carm(CArmPose(30, 20, 10), Intrinsics(1000, (2.0, 1.0), (40, 30)))
+    points = nodes.new_node(scene, "vtkMRMLMarkupsFiducialNode", "points")
+    for _ in range(2):
+        nodes.sample_to_node(a_sample(view), ct_node, points)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    hierarchy.RemoveItem(hierarchy.GetItemByDataNode(ct_node))
+    assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 0
 
 
 def test_a_scene_of_such_nodes_is_a_set(scene, ct_node, tmp_path):

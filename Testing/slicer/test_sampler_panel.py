@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import slicer
 from XraySynthSlicer import carm
 from XraySynthSlicer.nodes import is_xray, landmarks_from_node, xray_from_node
 
@@ -104,14 +105,34 @@ def test_no_sampler_or_none_of_that_kind(panel, tmp_path, monkeypatch):
     panel.ui.conditionCombo.setCurrentIndex(1)
     panel.ui.applyButton.click()
     panel.wait()
-    assert "for --condition view, not anatomy" in panel.ui.statusLabel.text
+    assert "told the view alone: choose that under Told" in panel.ui.statusLabel.text
     panel.ui.modelPath.currentPath = ""
     panel.ui.applyButton.click()
     assert not panel.widget.panel.running
     assert "choose the folder of a trained one" in panel.ui.statusLabel.text
 
 
-def test_a_saved_scene_is_browsed(panel, scene, tmp_path):
+def test_all_of_one_person_and_cancel(panel):
+    for checked, n_views in ((False, 1), (True, 3)):
+        panel.ui.onePersonCheck.checked = checked
+        panel.ui.applyButton.click()
+        job = panel.widget.panel._job
+        assert f"--views={n_views}" in job._commands[0]
+        panel.ui.applyButton.click()
+        assert job.state.name == "CANCELLED" and panel.ui.statusLabel.text == "Cancelled."
+
+
+@pytest.fixture
+def a_red_view(scene):
+    """The red view's nodes: (slice node, composite node)."""
+    red, composite = slicer.vtkMRMLSliceNode(), slicer.vtkMRMLSliceCompositeNode()
+    for node in (red, composite):
+        node.SetSingletonTag("Red")
+        node.SetLayoutName("Red")
+    return scene.AddNode(red), scene.AddNode(composite)
+
+
+def test_a_saved_scene_is_browsed(panel, scene, tmp_path, a_red_view):
     from XraySynthSlicer.nodes import samples_to_sequence
 
     from XraySynthLib.data import ImageLandmarkSet, Provenance, Quantity, Sample, Xray
@@ -140,6 +161,17 @@ def test_a_saved_scene_is_browsed(panel, scene, tmp_path):
     image = panel.widget.logic.sampler.image_of(panel.ui.resultSelector.currentNode())
     for number in (3, 0):
         assert shown(panel, image, number)[0].values.mean() == pytest.approx(0.1 * number)
+    red, composite = a_red_view
+    image = panel.widget.logic.sampler.image_of(panel.ui.resultSelector.currentNode())
+    shown(panel, image, 2)
+    assert composite.GetBackgroundVolumeID() == image.GetID()
+    red.SetFieldOfView(10, 10, 1)
+    shown(panel, image, 1)
+    assert red.GetFieldOfView()[0] == 10  # zoomed in, one goes from image to image
+    panel.widget.exit()
+    composite.SetBackgroundVolumeID(None)
+    shown(panel, image, 3)
+    assert composite.GetBackgroundVolumeID() is None  # another module's
 
 
 def test_closing_the_scene_midway(panel, scene):

@@ -4,8 +4,9 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,13 +50,8 @@ class CtLogic:
         self._folder.cleanup()
         self.__init__(self.scene)  # type: ignore[misc]
 
-    def preview(self, parameters: Any) -> Subject:
-        """Show the bones of the first person as models.
-
-        Raises:
-            ValueError: If the knobs do not go together.
-        """
-        subject = sample_subject((parameters.seed, 0), **knobs_of(parameters))
+    def preview(self, subject: Subject) -> None:
+        """Show the bones of a person as models."""
         models = {node.GetAttribute(PREVIEW): node for node in self.preview_models()}
         for bone in Bone:
             model = models.get(bone.name)
@@ -68,7 +64,6 @@ class CtLogic:
                 display.SetVisibility2D(True)
             surface_to_node(*subject.bones.surface(bone), model)
             model.GetDisplayNode().SetVisibility(True)
-        return subject
 
     def preview_models(self) -> list[Any]:
         """The preview's models that are in the scene."""
@@ -107,18 +102,34 @@ class CtLogic:
             (folder / "knobs.json").write_text(json.dumps(dict(knobs) | hips), "utf-8")
         if parameters.model and parameters.backend.value != "rendered":
             options["model"] = parameters.model
-        return Job([["generate", *(f"--{name}={value}" for name, value in options.items())]])
+        words = {
+            f"--parameters {folder / 'knobs.json'}": "Anatomy",
+            str(folder / "labels.nrrd"): parameters.labels.GetName() if parameters.labels else "",
+            "name its folder with --model": "choose its folder under Generator",
+            "--model": "Generator",
+        }
+        command = ["generate", *(f"--{name}={value}" for name, value in options.items())]
+        return Job([command], words)
 
-    def show_results(self) -> list[Any]:
-        """Put the people whom a job has made into the scene; their CT nodes."""
+    def show_results(self, read: Callable[[Callable[[], Volume]], Volume]) -> list[Any]:
+        """Put the people whom a job has made into the scene; their CT nodes.
+
+        Args:
+            read: Calls what reads a CT, which takes a while.
+        """
         assert self._output is not None
-        folders = sorted(self._output.glob("subject-*"))
+        output = self._output
+        folders = sorted(output.glob("subject-*"))
         self.hide_preview()
-        cts = []
+        cts: list[Any] = []
         for folder in folders:
-            volume = read_volume(folder / "ct.nii.gz", folder / "labels.nii.gz")
+            volume = read(partial(read_volume, folder / "ct.nii.gz", folder / "labels.nii.gz"))
+            if self._output is not output:  # the scene has been closed meanwhile
+                return cts
             landmarks = read_landmarks(folder / "landmarks.mrk.json")
-            title = f"Person {json.loads((folder / 'provenance.json').read_text('utf-8'))['seed']}"
+            provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+            seed, number = provenance["seed"]
+            title = f"Person {seed}" + (f" no. {number + 1}" if len(folders) > 1 else "")
             cts.append(add_person(self.scene, title, volume, landmarks))
         return cts
 
@@ -157,13 +168,17 @@ def add_person(scene: Any, title: str, volume: Volume, landmarks: LandmarkSet) -
     return ct
 
 
-def add_sample_subject(scene: Any, seed: int = 0) -> Any:
+def add_sample_subject(scene: Any) -> Any:
+    """Add a person that is made here and now; returns the CT's node."""
+    return add_person(scene, "XraySynth subject", *sample_person())
+
+
+def sample_person(seed: int = 0) -> tuple[Volume, LandmarkSet]:
     """Make a person here and now, without network access or anything to install."""
     from XraySynthLib.anatomy.render import render_ct
 
     subject = sample_subject((seed, 0))
-    volume = render_ct(subject, (96, 96, 96), 10 / 3)
-    return add_person(scene, "XraySynth subject", volume, subject.landmarks)
+    return render_ct(subject, (96, 96, 96), 10 / 3), subject.landmarks
 
 
 def write_segmentation(node: Any, path: Path, volume: Any = None) -> None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 from functools import lru_cache
 from importlib.resources import files
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from XraySynthLib.data import LandmarkSet
 from XraySynthLib.data.formats import read_landmarks, write_landmarks
 from XraySynthLib.data.pelvis import LANDMARK_NAMES, other_side
+from XraySynthLib.data.sets import open_set
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.geometry import Intrinsics
 from XraySynthSlicer.ct import write_segmentation
@@ -39,7 +41,7 @@ VIEWS = "XraySynth.views"
 """Attribute of the models that show the views."""
 SPHERE_MM, DOT_MM = 300.0, 5.0
 MOST_DOTS = 1000
-N_PREVIEWED = 8
+N_PREVIEWED, N_COLUMNS, TILE_PX = 6, 3, 380
 
 
 class DatasetLogic:
@@ -52,6 +54,7 @@ class DatasetLogic:
     def __init__(self, scene: Any) -> None:
         self.scene = scene
         self._folder = TemporaryDirectory(prefix="XraySynth-Dataset-")
+        self._fitted: Any = None
 
     def close(self) -> None:
         """Remove what was written for child processes."""
@@ -76,9 +79,9 @@ class DatasetLogic:
             ValueError: If the segmentation or the list cannot be used.
         """
         _check_names(parameters.points)
-        folder = empty_folder(self._job)
+        self._fitted, folder = parameters.points, empty_folder(self._job)
         write_segmentation(parameters.labels, folder / "labels.nrrd")
-        return _fit_job("labels", folder / "labels.nrrd", folder)
+        return _fit_job("labels", folder / "labels.nrrd", folder, parameters.labels)
 
     def fit_points_job(self, parameters: Any) -> Job:
         """Start fitting the shape model to the points that a person placed; see `fit_labels_job`.
@@ -87,16 +90,22 @@ class DatasetLogic:
             ValueError: If the list cannot be used.
         """
         _check_names(parameters.points)
-        folder = empty_folder(self._job)
+        self._fitted, folder = parameters.points, empty_folder(self._job)
         landmarks = landmarks_from_node(parameters.points)
         by_hand = [is_by_hand(parameters.points, index) for index in range(len(landmarks.names))]
         points = np.where(np.array(by_hand)[:, None], landmarks.points_ras_mm, np.nan)
         write_landmarks(LandmarkSet(landmarks.names, points), folder / "placed.mrk.json")
-        return _fit_job("landmarks", folder / "placed.mrk.json", folder)
+        return _fit_job("landmarks", folder / "placed.mrk.json", folder, parameters.points)
 
-    def show_fit(self, parameters: Any) -> str:
-        """Place what a person has not placed where the fit has it; returns what is doubtful."""
-        node, fit = parameters.points, self._job / "fit"
+    def show_fit(self) -> str:
+        """Place what a person has not placed where the fit has it; returns what is doubtful.
+
+        Raises:
+            ValueError: If the list has been removed meanwhile.
+        """
+        node, fit = self._fitted, self._job / "fit"
+        if node.GetScene() is not self.scene:
+            raise ValueError(f"{node.GetName()} is no longer in the scene.")
         fitted = read_landmarks(fit / "landmarks.mrk.json")
         result = json.loads((fit / "fit.json").read_text("utf-8"))
         places = dict(zip(fitted.names, fitted.points_ras_mm.tolist(), strict=True))
@@ -160,8 +169,26 @@ class DatasetLogic:
         return _export_job(parameters, subjects, folder / "preview", count, "webdataset")
 
     def contact_sheet(self) -> Path:
-        """The picture that a preview has made."""
-        return self._job / "preview" / "contact-sheet.png"
+        """Make a picture of a preview's images, their landmarks in yellow; returns its path."""
+        from PIL import Image, ImageDraw
+
+        from XraySynthLib.workflows.set_report import as_display
+
+        samples = list(open_set(self._job / "preview"))
+        rows = -(-len(samples) // N_COLUMNS)
+        sheet = Image.new("RGB", (N_COLUMNS * TILE_PX, rows * TILE_PX))
+        for number, sample in enumerate(samples):
+            values = as_display(sample).values
+            tile = Image.fromarray(np.uint8(np.clip(255 * values, 0, 255))).convert("RGB")
+            tile = tile.resize((TILE_PX, TILE_PX))
+            draw, scale = ImageDraw.Draw(tile), TILE_PX / np.array(values.shape[::-1])
+            for x, y in (sample.landmarks.points_px[sample.landmarks.visible] + 0.5) * scale:
+                draw.ellipse((x - 4, y - 4, x + 4, y + 4), outline=(255, 210, 0), width=2)
+            row, column = divmod(number, N_COLUMNS)
+            sheet.paste(tile, (column * TILE_PX, row * TILE_PX))
+        path = self._job / "sheet.png"
+        sheet.save(path)
+        return path
 
     def export_job(self, parameters: Any) -> Job:
         """Start exporting: the scene's subject, or those of a folder where one is chosen.
@@ -270,8 +297,9 @@ def _check_names(node: Any) -> None:
         )
 
 
-def _fit_job(option: str, given: Path, folder: Path) -> Job:
-    return Job([["fit", f"--{option}={given}", f"--output={folder / 'fit'}"]])
+def _fit_job(option: str, given: Path, folder: Path, node: Any) -> Job:
+    command = ["fit", f"--{option}={given}", f"--output={folder / 'fit'}"]
+    return Job([command], {str(given): node.GetName()})
 
 
 def _write_subject(parameters: Any, folder: Path) -> Path:
@@ -301,7 +329,7 @@ def _export_job(parameters: Any, subjects: Path, output: Path, views: int, layou
     words += ["--shape-px", str(parameters.imagePx), str(parameters.imagePx)]
     for name, limits in _limits_deg(parameters).items():
         words += [f"--{name.replace('_', '-')}", *map(str, limits)]
-    return Job([["export", *words]])
+    return Job([["export", *words]], {f"{subjects}{os.sep}": ""})
 
 
 def _limits_deg(parameters: Any) -> dict[str, tuple[float, float]]:

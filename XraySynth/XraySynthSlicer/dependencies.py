@@ -66,13 +66,27 @@ def ensure(needs: Needs) -> None:
     """
     lacking = missing(needs)
     if "torch" in lacking:
-        _install_torch()
+        _install_torch(lacking)
     steps = [Needs.PROJECTION] + [Needs.NETWORKS] * (needs is Needs.NETWORKS)
     for step in steps:
         if set(lacking) & set(PACKAGES[step].values()):
             _install(step)
     if still := missing(needs):
         raise MissingDependencyError(_sentence(still))
+
+
+def notice(needs: Needs, button: str) -> str:
+    """What is missing and what a press of the button will do about it; empty for nothing."""
+    lacking = missing(needs)
+    if not lacking:
+        return ""
+    text = f"Not installed yet: {', '.join(lacking)}. "
+    if "torch" in lacking and find_spec("PyTorchUtils") is None:
+        return text + (
+            "Install the extension PyTorch in the Extensions Manager and restart Slicer; then "
+            f"{button} asks and installs the rest."
+        )
+    return text + f"{button} asks first and installs them."
 
 
 def _install(step: Needs) -> None:
@@ -87,13 +101,13 @@ def _install(step: Needs) -> None:
         raise
 
 
-def _install_torch() -> None:
+def _install_torch(lacking: list[str]) -> None:
     try:
         import PyTorchUtils
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            "This needs PyTorch: install the extension PyTorch in the Extensions Manager, restart "
-            "Slicer and press the button again."
+            f"This needs {', '.join(lacking)}: install the extension PyTorch in the Extensions "
+            "Manager, restart Slicer and press the button again, which installs the rest."
         ) from error
     logic = PyTorchUtils.PyTorchUtilsLogic()
     if logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH_VERSION) is None:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +21,23 @@ from tempfile import TemporaryDirectory
 import XraySynthLib
 
 LIBRARY_FOLDER = Path(XraySynthLib.__file__).resolve().parents[1]
+WORDS = {
+    "register with --no-refine": "untick Refine by DRRs",
+    "use --no-refine": "untick Refine by DRRs",
+    "use --preset maisi": "choose the Size of MAISI",
+    "name another --output, or repeat the command that made it": "choose another folder for the "
+    "set, or set the panel as it was then",
+    "name another --output": "choose another folder for the set",
+    "for --condition view, not anatomy": "told the view alone: choose that under Told",
+    "for --condition anatomy, not view": "told bones and the view: choose that under Told",
+    "--backend maisi": "MAISI",
+    "--parameters": "Anatomy",
+    "--preset": "Size",
+    "--pixel-spacing-mm": "Pixel size",
+    "--source-to-detector-mm": "Source to detector",
+    "--source-to-isocenter-mm": "Source to isocentre",
+}
+"""What the command line calls it -> what the panels do."""
 
 
 class State(Enum):
@@ -52,6 +69,7 @@ class Job:
 
     Args:
         commands: Words behind `xraysynth`, for each command.
+        words: More words to be put otherwise, as a file's for its node's name; see `WORDS`.
         python: The interpreter; by default Slicer's, or this one outside Slicer.
 
     Attributes:
@@ -61,8 +79,14 @@ class Job:
         error: Why it failed, one sentence.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], python: str | None = None) -> None:
+    def __init__(
+        self,
+        commands: Sequence[Sequence[str]],
+        words: Mapping[str, str] | None = None,
+        python: str | None = None,
+    ) -> None:
         self._commands = [list(command) for command in commands]
+        self._words = dict(words or {}) | WORDS
         self._python = python or shutil.which("PythonSlicer") or sys.executable
         self._folder = TemporaryDirectory(prefix="XraySynth-job-")
         self._finished = 0
@@ -138,7 +162,7 @@ class Job:
 
     def _hear(self, values: dict) -> None:
         if "message" in values:
-            self.messages.append(str(values["message"]))
+            self.messages.append(self._in_our_words(str(values["message"])))
         if "stage" in values:
             part = values["done"] / max(values["total"], 1)
             fraction = (self._finished + min(part, 1.0)) / len(self._commands)
@@ -150,7 +174,12 @@ class Job:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         sentences = [line for line in lines if line.startswith("xraysynth: ")]
         last = sentences[-1] if sentences else (lines[-1] if lines else "")
-        return last.removeprefix("xraysynth: ")
+        return self._in_our_words(last.removeprefix("xraysynth: "))
+
+    def _in_our_words(self, text: str) -> str:
+        for word, ours in self._words.items():
+            text = text.replace(word, ours)
+        return text
 
     def _close_files(self) -> None:
         for file in (*self._files, self._reader):

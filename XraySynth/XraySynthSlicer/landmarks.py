@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import SimpleITK as sitk
@@ -40,6 +41,7 @@ from XraySynthSlicer.nodes import (
     landmarks_from_node,
     landmarks_to_node,
     new_node,
+    put_under,
     ras_from_local,
     record_of,
     view_from_node,
@@ -52,6 +54,10 @@ FOUND, ERRORS, CHART, SERIES = (
     f"XraySynth.{role}" for role in ("found", "errors", "chart", "series")
 )
 """Roles: points projected into an image, those found, their errors, and what plots those."""
+SEEN_IN = "XraySynth.seen-in"
+"""Attribute of a list of points found: the fingerprint of the image they were found in."""
+MOST_OFF_PX = 5.0
+"""Points of an image that are farther off its plane are none of it."""
 SURE = 0.9
 """Points of less confidence are orange: look at them."""
 SURE_COLOUR, UNSURE_COLOUR = (0.2, 0.85, 0.3), (1.0, 0.6, 0.1)
@@ -69,6 +75,11 @@ class Frame:
 
     xray: Xray
     ras_from_ijk: NDArray
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one where the pixels are others."""
+        return f"{crc32(self.xray.values.tobytes()):08x}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,7 @@ class LandmarksLogic:
         self.scene = scene
         self._folder = TemporaryDirectory(prefix="XraySynth-landmarks-")
         self.image: Any = None
+        self._fingerprints: list[str] = []
 
     def close(self) -> None:
         """Remove what was written for child processes."""
@@ -118,14 +130,16 @@ class LandmarksLogic:
         """
         images = empty_folder(self._job) / "images"
         images.mkdir()
-        self.image = parameters.image
+        self.image, self._fingerprints = parameters.image, []
         for number, frame in enumerate(self.frames(parameters.image, parameters.pixelMm)):
             _write_quickly(frame.xray, images / f"{number:04d}.nrrd")
+            self._fingerprints.append(frame.fingerprint)
         options = {"image": images, "output": self._job / "found"}
         if parameters.model:
             options["model"] = parameters.model
         words = [f"--{name}={value}" for name, value in options.items()]
-        return Job([["detect", *words, "--no-overlay"]])
+        ours = {f"{images}": self.image.GetName(), "--model ": "", "--model": "Detector"}
+        return Job([["detect", *words, "--no-overlay"]], ours)
 
     def show_found(self) -> Any:
         """Show the landmarks that a job has found; of several frames as a sequence to browse.
@@ -134,11 +148,17 @@ class LandmarksLogic:
             The list; the image refers to it as `FOUND`.
 
         Raises:
-            ValueError: If the image has been removed meanwhile.
+            ValueError: If the image has been removed or changed meanwhile.
         """
         image = self.image
         if image.GetScene() is not self.scene:
             raise ValueError(f"{image.GetName()} is no longer in the scene.")
+        places = [(frame.fingerprint, frame.ras_from_ijk) for frame in self.frames(image)]
+        if [fingerprint for fingerprint, _ in places] != self._fingerprints:
+            raise ValueError(
+                f"{image.GetName()} has changed since its landmarks were looked for; press "
+                "Detect landmarks again."
+            )
         node = image.GetNodeReference(FOUND)
         if node is None:
             title = f"{image.GetName()} detected"
@@ -146,12 +166,14 @@ class LandmarksLogic:
             node.GetDisplayNode().SetSelectedColor(*SURE_COLOUR)
             node.GetDisplayNode().SetColor(*UNSURE_COLOUR)
             image.SetNodeReferenceID(FOUND, node.GetID())
+            put_under(image, node)
         lists = []
-        for number, frame in enumerate(self.frames(image)):
+        for number, (fingerprint, ras_from_ijk) in enumerate(places):
             prediction = read_prediction(self._job / "found" / f"{number:04d}.json")
             lists.append(slicer.vtkMRMLMarkupsFiducialNode())
             lists[-1].SetName(node.GetName())
-            show_detected(prediction.landmarks, frame.ras_from_ijk, lists[-1])
+            lists[-1].SetAttribute(SEEN_IN, fingerprint)
+            show_detected(prediction.landmarks, ras_from_ijk, lists[-1])
         if len(lists) > 1:
             self._keep_as_sequence(image, node, lists)
         else:
@@ -203,7 +225,7 @@ class LandmarksLogic:
         Points in the patient are compared as they are seen, where the image's View is known.
 
         Raises:
-            ValueError: If they have no landmark in common.
+            ValueError: If they have no landmark in common, or are not of the frame.
         """
         frame = self._shown_frame(parameters)
         found, truth = (
@@ -238,7 +260,12 @@ class LandmarksLogic:
         if frame.xray.view is None:
             options["source-to-detector-mm"] = parameters.sourceToDetectorMm
         words = [f"--{name}={value}" for name, value in options.items()]
-        return Job([["register", *words, "--refine" if parameters.refine else "--no-refine"]])
+        ours = {
+            str(options["image"]): parameters.image.GetName(),
+            str(options["ct"]): parameters.ct.GetName(),
+            str(options["landmarks"]): parameters.ctLandmarks.GetName(),
+        }
+        return Job([["register", *words, "--refine" if parameters.refine else "--no-refine"]], ours)
 
     def chart(self, points: Any) -> Any:
         """The plot that `compare` has made of a list's errors."""
@@ -392,12 +419,29 @@ def comparison_of(
 
 
 def points_in_frame(node: Any, frame: Frame) -> ImageLandmarkSet:
-    """Points of a list as points of an image: along the beam where that is known."""
+    """Points of a list as points of an image: along the beam where that is known.
+
+    Raises:
+        ValueError: If they were found in another image, or lie off one whose View is not known.
+    """
+    if (node.GetAttribute(SEEN_IN) or frame.fingerprint) != frame.fingerprint:
+        raise ValueError(
+            f"The points of {node.GetName()} were found in another image than is shown now; "
+            "press Detect landmarks again."
+        )
     if frame.xray.view is not None:
         landmarks = image_landmarks_from_node(node, frame.xray.view)
     else:
         points = landmarks_from_node(node)
         points_ijk = transform_points(np.linalg.inv(frame.ras_from_ijk), points.points_ras_mm)
+        column_mm, _, slice_mm = np.linalg.norm(frame.ras_from_ijk[:3, :3], axis=0)
+        off = np.abs(points_ijk[:, 2]) * slice_mm > MOST_OFF_PX * column_mm
+        if off.any():
+            names = ", ".join(np.array(points.names)[off].tolist())
+            raise ValueError(
+                f"Points of {node.GetName()} lie off the image ({names}), and from where it was "
+                "taken is not known: choose points that are placed on it."
+            )
         rows, columns = frame.xray.values.shape
         landmarks = ImageLandmarkSet.placed(points.names, points_ijk[:, :2], (rows, columns))
     confidence = [confidence_of(node, index) for index in range(len(landmarks.names))]

@@ -211,7 +211,9 @@ def sample_to_node(sample: Sample, node: Any, points_node: Any = None) -> None:
     display.SetWindowLevel(max(high - low, 1e-6), (high + low) / 2)
     if points_node is not None:
         image_landmarks_to_node(sample.landmarks, view, points_node)
-        node.SetNodeReferenceID(LANDMARKS, points_node.GetID())
+        if node.GetNodeReference(LANDMARKS) is not points_node:
+            node.SetNodeReferenceID(LANDMARKS, points_node.GetID())
+            put_under(node, points_node)
 
 
 def samples_to_sequence(
@@ -306,10 +308,23 @@ def is_xray(node: Any) -> bool:
 
 
 def record_of(node: Any) -> dict[str, Any]:
-    """All that an X-ray of XraySynth says of itself; see `xray_from_node`."""
+    """All that an X-ray of XraySynth says of itself; see `xray_from_node`.
+
+    Raises:
+        ValueError: If it is no X-ray of XraySynth, or its record is damaged.
+    """
     if not is_xray(node):
         raise ValueError(f"{node.GetName()} is no X-ray of XraySynth: it has no View.")
-    return dict(json.loads(node.GetAttribute(RECORD)))
+    try:
+        record = dict(json.loads(node.GetAttribute(RECORD)))
+        Quantity(record["xray"]["quantity"])
+        View.from_dict(record["xray"]["view"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"The record of {node.GetName()}, which says how it was taken, is damaged; take the "
+            "X-ray again."
+        ) from error
+    return record
 
 
 def labels_from_node(
@@ -350,8 +365,12 @@ def labels_from_node(
         grid.SetImageToWorldMatrix(vtk_matrix_of(local_from_ras @ volume_ras_from_ijk(volume)))
     if not node.GenerateMergedLabelmapForAllSegments(merged, extent, grid, wanted):
         raise ValueError(f"The segmentation {node.GetName()} cannot be made a label map.")
+    scalars = merged.GetPointData().GetScalars()
+    if scalars is None or not vtk_to_numpy(scalars).any():
+        there = "" if volume is None else f" within {volume.GetName()}"
+        raise ValueError(f"The segmentation {node.GetName()} is empty{there}.")
     numbers = np.array([0] + [label_of_names[name] for name in names])  # merged: 1, 2, ... in order
-    values = vtk_to_numpy(merged.GetPointData().GetScalars())
+    values = vtk_to_numpy(scalars)
     labels = numbers[values.reshape(merged.GetDimensions()[::-1])]
     local_from_ijk, first_ijk = vtk.vtkMatrix4x4(), np.eye(4)
     merged.GetImageToWorldMatrix(local_from_ijk)
@@ -368,29 +387,27 @@ def labels_to_node(
     """Fill a segmentation node with a label map.
 
     Args:
-        labels: (K, J, I) integers.
+        labels: (K, J, I) integers, none below 0.
         ras_from_ijk: (4, 4) of its grid.
         segments: Label -> name and colour, 0..1, of the labels that become segments where present.
         node: vtkMRMLSegmentationNode; its segments are replaced.
     """
     local_from_ras = np.linalg.inv(ras_from_local(node))
-    local_from_ijk = vtk_matrix_of(local_from_ras @ ras_from_ijk)
     node.GetSegmentation().RemoveAllSegments()
     node.CreateDefaultDisplayNodes()
+    counts = np.bincount(labels.ravel())
+    kept = np.array([label if label in segments else 0 for label in range(len(counts))])
+    image = slicer.vtkOrientedImageData()  # of all segments
+    image.DeepCopy(_image_data(kept.astype(labels.dtype)[labels]))
+    image.SetImageToWorldMatrix(vtk_matrix_of(local_from_ras @ ras_from_ijk))
     for value, (name, colour) in segments.items():
-        inside = labels == value
-        if not inside.any():
-            continue
-        image = slicer.vtkOrientedImageData()
-        image.DeepCopy(_image_data(inside.astype(np.uint8)))
-        image.SetImageToWorldMatrix(local_from_ijk)
-        segment = slicer.vtkSegment()
-        segment.SetName(name)
-        segment.SetColor(*colour)
-        segment.SetLabelValue(1)
-        segment.AddRepresentation("Binary labelmap", image)
-        node.GetSegmentation().AddSegment(segment, name)
-    node.GetSegmentation().CollapseBinaryLabelmaps(False)
+        if value < len(counts) and counts[value]:
+            segment = slicer.vtkSegment()
+            segment.SetName(name)
+            segment.SetColor(*colour)
+            segment.SetLabelValue(value)
+            segment.AddRepresentation("Binary labelmap", image)
+            node.GetSegmentation().AddSegment(segment, name)
 
 
 def surface_to_node(vertices_ras_mm: NDArray, triangles: NDArray, node: Any) -> None:
@@ -424,6 +441,16 @@ def new_node(scene: Any, kind: str, name: str) -> Any:
     if node.IsA("vtkMRMLDisplayableNode"):
         node.CreateDefaultDisplayNodes()
     return node
+
+
+def put_under(parent: Any, node: Any) -> None:
+    """Make a node a child of another in the subject hierarchy: they are removed together."""
+    scene = parent.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    above = hierarchy.GetItemByDataNode(parent)
+    if above == hierarchy.GetInvalidItemID():
+        above = hierarchy.CreateItem(hierarchy.GetSceneItemID(), parent)
+    hierarchy.CreateItem(above, node)  # where it has one, that is moved
 
 
 def _display(node: Any) -> Any:

@@ -86,7 +86,7 @@ class SamplerLogic:
         words = [f"--{name}={value}" for name, value in options.items()]
         for name, values in limits.items():
             words += [f"--{name}", *map(str, values)]
-        return Job([["sample", *words]])
+        return Job([["sample", *words]], {"--model": "Model"})
 
     def show_results(self) -> Any:
         """Add the X-rays that a job has made as a sequence, with their landmarks; its browser."""

@@ -67,7 +67,13 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
         node = self.currentNode()
         if node is None and self._id:
             self._id = ""
-            self.currentNodeChanged.emit(None)
+            if not self.noneEnabled:  # another one of the scene takes its place
+                self._id = next((one.GetID() for one in self._choices()), "")
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def _choices(self):
+        nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
+        return [node for node in nodes if node.GetClassName() in self._types]
 
     def mrmlScene(self):
         return self._scene

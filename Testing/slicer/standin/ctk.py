@@ -90,7 +90,6 @@ class ctkPathLineEdit(QtWidgets.QLineEdit):
     currentPath = QtCore.Property(
         str, lambda self: self.text, lambda self, path: self.setText(path)
     )
-    filters = QtCore.Property(int, lambda self: 0, lambda self, flags: None)
 
 
 for _cls in (ctkCollapsibleButton, ctkSliderWidget, ctkPathLineEdit):

@@ -37,8 +37,10 @@ def _plain(hint):
     return hint, ()
 
 
-def _is_node(kind):
-    return kind.__name__.startswith("vtkMRML")
+def _node_types(kind):
+    """The nodes' classes that a type names; none where it is no type of nodes."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+    return tuple(one for one in kinds if one.__name__.startswith("vtkMRML"))
 
 
 def _write(node, name, kind, notes, value):
@@ -47,9 +49,9 @@ def _write(node, name, kind, notes, value):
             raise ValueError(f"{name} is not within {note.minimum}..{note.maximum}: {value}")
         if isinstance(note, Choice) and value not in note.choices:
             raise ValueError(f"{name} is none of {note.choices}: {value}")
-    if _is_node(kind):
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{name} must be a {kind.__name__}, got {value.GetClassName()}")
+    if _node_types(kind):
+        if value is not None and not isinstance(value, _node_types(kind)):
+            raise TypeError(f"{name} must be a {kind}, got {value.GetClassName()}")
         node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
         return
     if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
@@ -59,7 +61,7 @@ def _write(node, name, kind, notes, value):
 
 
 def _read(node, name, kind):
-    if _is_node(kind):
+    if _node_types(kind):
         return node.GetNodeReference(name)
     text = node.GetParameter(name)
     if issubclass(kind, enum.Enum):
@@ -77,7 +79,7 @@ def parameterNodeWrapper(cls):
             raise TypeError("A parameter node must be a vtkMRMLScriptedModuleNode")
         self.parameterNode, self._bound = node, {}
         for name, (kind, notes) in fields.items():
-            if not _is_node(kind) and not node.GetParameter(name):
+            if not _node_types(kind) and not node.GetParameter(name):
                 default = defaults.get(name, kind() if not issubclass(kind, enum.Enum) else None)
                 if default is None:
                     default = next(iter(kind))
@@ -100,13 +102,16 @@ def parameterNodeWrapper(cls):
 
 
 _SIGNALS = {
-    "QCheckBox": ("stateChanged", "checked", (bool,)),
-    "QSpinBox": ("valueChanged", "value", (int,)),
-    "QDoubleSpinBox": ("valueChanged", "value", (float,)),
-    "ctkSliderWidget": ("valueChanged", "value", (float,)),
-    "QLineEdit": ("textChanged", "text", (str,)),
-    "ctkPathLineEdit": ("currentPathChanged", "currentPath", (str, Path)),
+    "QCheckBox": ("stateChanged", "checked", bool),
+    "QPushButton": ("toggled", "checked", bool),
+    "QSlider": ("valueChanged", "value", int),
+    "QSpinBox": ("valueChanged", "value", int),
+    "QDoubleSpinBox": ("valueChanged", "value", float),
+    "ctkSliderWidget": ("valueChanged", "value", float),
+    "QLineEdit": ("textChanged", "text", str),
+    "ctkPathLineEdit": ("currentPathChanged", "currentPath", Path),
 }
+"""Slicer's connectors, of those that have a counterpart here."""
 
 
 def _connect_gui(self, ui):
@@ -124,7 +129,8 @@ def _connect_gui(self, ui):
 
 def _bind(self, widget, name):
     kind, notes = self.fields[name]
-    if _is_node(kind):
+    if _node_types(kind):
+        widget.nodeTypes = [one.__name__ for one in _node_types(kind)]
         signal = widget.currentNodeChanged
         read, write = widget.currentNode, widget.setCurrentNode
     elif type(widget) is qt.QComboBox:
@@ -135,12 +141,12 @@ def _bind(self, widget, name):
         read = lambda: values[widget.currentIndex]  # noqa: E731
         write = lambda value: widget.setCurrentIndex(values.index(value))  # noqa: E731
     else:
-        signal_name, attribute, kinds = _SIGNALS[type(widget).__name__]
-        if kind not in kinds:
-            raise RuntimeError(f"{name}: a {type(widget).__name__} cannot show {kind}")
+        signal_name, attribute, shown = _SIGNALS.get(type(widget).__name__, (None, None, None))
+        if kind is not shown:
+            raise RuntimeError(f"{name}: no connector from {type(widget).__name__} to {kind}")
         limits = next((note for note in notes if isinstance(note, WithinRange)), None)
-        if limits is None and isinstance(widget, ctk.ctkSliderWidget):
-            raise RuntimeError(f"{name}: a ctkSliderWidget needs a range")
+        if limits is None and isinstance(widget, (ctk.ctkSliderWidget, qt.QSlider)):
+            raise RuntimeError(f"{name}: a {type(widget).__name__} needs a range")
         if limits is not None:
             widget.setRange(limits.minimum, limits.maximum)
         signal = getattr(widget, signal_name)

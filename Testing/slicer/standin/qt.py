@@ -76,6 +76,8 @@ class QUiLoader:
         connections = list(root.iter("connection"))
         for section in root.findall("connections"):
             root.remove(section)
+        for one in root.findall(".//widget[@class='ctkPathLineEdit']"):  # has no browse button here
+            one.remove(one.find("property[@name='filters']"))
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(root))
         widget = loader.load(buffer, parent)

@@ -1,0 +1,77 @@
+"""What the panels share: the application stays awake while work is done."""
+
+import time
+
+import pytest
+import qt
+from XraySynthSlicer.jobs import Progress, State
+from XraySynthSlicer.panel import JobPanel, in_background
+
+
+class AJob:
+    """A job that does what a test says."""
+
+    def __init__(self):
+        self.state, self.progress, self.messages, self.error = State.RUNNING, Progress(), [], ""
+
+    def poll(self):
+        return self.state
+
+    def cancel(self):
+        self.state = State.CANCELLED
+
+
+@pytest.fixture
+def panel(scene):
+    widgets = qt.QPushButton("Go"), qt.QProgressBar(), qt.QLabel()
+    panel = JobPanel(*widgets, start=lambda: None)
+    panel.button, panel.bar, panel.status = widgets
+    return panel
+
+
+def test_the_application_stays_awake():
+    beats, timer = [], qt.QTimer()
+    timer.timeout.connect(lambda: beats.append(time.monotonic()))
+    timer.start(10)
+    assert in_background(lambda: time.sleep(0.5) or "made") == "made"
+    timer.stop()
+    assert len(beats) > 10
+    with pytest.raises(ZeroDivisionError):
+        in_background(lambda: 1 / 0)
+
+
+def test_looking_after_a_job_takes_no_time(panel):
+    panel.run(AJob(), lambda: None)
+    times = []
+    for _ in range(5):
+        started = time.monotonic()
+        panel._poll()
+        times.append(time.monotonic() - started)
+    panel.cancel()
+    assert min(times) < 0.05  # the others may have waited for the processor
+
+
+def test_progress_is_told_in_words(panel):
+    job = AJob()
+    panel.run(job, lambda: None)
+    job.progress = Progress("generate", 0.0)
+    panel._poll()
+    assert panel.status.text == "Making CTs ..." and panel.bar.maximum == 0  # busy
+    job.progress = Progress("generate", 0.25, 12.3)
+    panel._poll()
+    assert panel.status.text == "Making CTs: 25 %, about 12 s left"
+    assert (panel.bar.value, panel.bar.maximum) == (25, 100)
+    panel.cancel()
+    assert panel.status.text == "Cancelled." and panel.button.text == "Go"
+
+
+def test_a_result_that_cannot_be_shown_is_said(panel):
+    def show():
+        raise ValueError("The list is gone.")
+
+    job = AJob()
+    panel.run(job, show)
+    job.state = State.DONE
+    with pytest.raises(ValueError, match="gone"):  # shown to the user, but not while testing
+        panel._poll()
+    assert panel.status.text == "The list is gone." and not panel.running
