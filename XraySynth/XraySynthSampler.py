@@ -37,14 +37,14 @@ class XraySynthSampler(ScriptedLoadableModule):
 class Condition(Enum):
     """What the network is told."""
 
-    VIEW = "view"
     ANATOMY = "anatomy"
+    VIEW = "view"
 
     def label(self):
         """What the panel calls it."""
         return {
-            Condition.VIEW: _("the view; image and landmarks are made together"),
             Condition.ANATOMY: _("bones of a sampled person and the view"),
+            Condition.VIEW: _("the view; image and landmarks are made together"),
         }[self]
 
 
@@ -55,7 +55,7 @@ class XraySynthSamplerParameterNode:
     carm: vtkMRMLLinearTransformNode
     result: vtkMRMLSequenceBrowserNode
     model: str = ""
-    condition: Condition = Condition.VIEW
+    condition: Condition = Condition.ANATOMY
     primaryFromDeg: Annotated[float, WithinRange(-180.0, 180.0)] = -30.0
     primaryToDeg: Annotated[float, WithinRange(-180.0, 180.0)] = 30.0
     secondaryFromDeg: Annotated[float, WithinRange(-90.0, 90.0)] = -20.0
@@ -63,8 +63,8 @@ class XraySynthSamplerParameterNode:
     count: Annotated[int, WithinRange(1, 200)] = 8
     onePerson: bool = False
     seed: Annotated[int, WithinRange(0, 999_999)] = 0
-    steps: Annotated[int, WithinRange(1, 1000)] = 10
-    guidance: Annotated[float, WithinRange(0.0, 20.0)] = 1.0
+    steps: Annotated[int, WithinRange(1, 1000)] = 8
+    guidance: Annotated[float, WithinRange(0.0, 20.0)] = 1.5
     showInRedView: bool = True
 
 
@@ -211,7 +211,10 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         shipped = SHIPPED / self._parameters.condition.value / "config.json"
         if not self._parameters.model and not shipped.is_file():
             raise XraySynthError(
-                _("XraySynth comes without an X-ray sampler: choose the folder of a trained one.")
+                _(
+                    "XraySynth comes without an X-ray sampler of that kind: choose the folder of a "
+                    "trained one."
+                )
             )
 
     def _showResults(self, job):

@@ -36,6 +36,7 @@ def sampler(tmp_path_factory):
 def panel(open_panel, sampler):
     """The panel with the sampler chosen; three quick images."""
     panel = open_panel("XraySynthSampler")
+    panel.ui.conditionCombo.setCurrentIndex(1)
     panel.ui.modelPath.currentPath = str(sampler)
     panel.ui.countSpin.value = 3
     panel.ui.stepsSpin.value = 1
@@ -98,11 +99,29 @@ def test_the_view_of_the_c_arm(panel, scene):
         np.testing.assert_allclose(view.intrinsics.size_mm, 400)
 
 
+def test_the_sampler_that_comes_with_xraysynth(open_panel, scene):
+    """Bones of a person from a C-arm's view; nothing but the C-arm is chosen."""
+    panel = open_panel("XraySynthSampler")
+    panel.ui.carmSelector.setCurrentNode(carm.new_carm(scene, np.array([30.0, -40.0, 50.0])))
+    panel.ui.countSpin.value = 1
+    panel.ui.applyButton.click()
+    panel.wait()
+    assert "1 X-ray" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+    assert "trained" not in panel.ui.statusLabel.text
+    image = panel.widget.logic.sampler.image_of(panel.ui.resultSelector.currentNode())
+    xray, points = shown(panel, image, 0)
+    assert xray.values.shape == (128, 128) and points.names == LANDMARK_NAMES
+    seen = points.seen_from(xray.view)
+    assert seen.visible.sum() >= 10
+    left, right = (seen.points_px[LANDMARK_NAMES.index(name), 0] for name in ("FH-l", "FH-r"))
+    assert left > right + 20  # from in front
+
+
 def test_no_sampler_or_none_of_that_kind(panel, tmp_path, monkeypatch):
     from XraySynthLib.workflows import sample as verb
 
     monkeypatch.setattr(verb, "SHIPPED", tmp_path)
-    panel.ui.conditionCombo.setCurrentIndex(1)
+    panel.ui.conditionCombo.setCurrentIndex(0)
     panel.ui.applyButton.click()
     panel.wait()
     assert "told the view alone: choose that under Told" in panel.ui.statusLabel.text

@@ -1,10 +1,8 @@
 """Pictures for the README: the stand-in's panels, beside scenes drawn by Slicer's own renderers.
 
     python Testing/slicer/standin/screenshots.py [--folder FOLDER] [--only NAME ...]
-        [--sampler FOLDER]
 
-Without a trained sampler the picture of X-ray Sampler is of its panel alone. Needs no display. Some
-minutes on two idle cores.
+Needs no display. Some minutes on two idle cores.
 """
 
 import argparse
@@ -253,26 +251,19 @@ def training_set(folder):
     slicer.mrmlScene.Clear(False)
 
 
-def xray_sampler(folder, model):
-    """An X-ray of nobody with its landmarks, from a C-arm's view; without a model the panel."""
+def xray_sampler(folder):
+    """An X-ray of nobody with its landmarks, from a C-arm's view."""
     from XraySynthSlicer import carm
     from XraySynthSlicer.nodes import view_from_node
 
     from XraySynthLib.data.formats.mrml import LANDMARKS
 
     parent, widget = open_panel("XraySynthSampler")
-    if not model:
-        widget.ui.modelPath.currentPath = "run/model"
-        panel_picture(parent, 640).quantize(64).save(folder / "xray-sampler.png", optimize=True)
-        widget.cleanup()
-        return
-    widget.ui.modelPath.currentPath = model
     widget.ui.carmSelector.setCurrentNode(carm.new_carm(slicer.mrmlScene, [0.0, 0.0, 0.0]))
     widget.ui.applyButton.click()
     wait(widget)
     image = widget.logic.sampler.image_of(widget.ui.resultSelector.currentNode())
     large_glyphs(image.GetNodeReference(LANDMARKS), (1.0, 0.8, 0.1), labels=True)
-    widget.ui.modelPath.currentPath = "run/model"
     settle()
     view = view_from_node(image)
     (middle,) = view.detector_points_ras_mm(view.intrinsics.principal_point_px[None])
@@ -296,15 +287,11 @@ def main():
     }
     parser.add_argument("--folder", type=Path, default=default)
     parser.add_argument("--only", nargs="+", choices=pictures, default=list(pictures))
-    parser.add_argument("--sampler", default="")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
-        if name == "xray-sampler":
-            xray_sampler(folder, arguments.sampler)
-        else:
-            pictures[name](folder)
+        pictures[name](folder)
 
 
 if __name__ == "__main__":
