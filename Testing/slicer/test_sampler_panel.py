@@ -110,6 +110,7 @@ def test_the_sampler_that_comes_with_xraysynth(open_panel, scene):
     assert "trained" not in panel.ui.statusLabel.text
     image = panel.widget.logic.sampler.image_of(panel.ui.resultSelector.currentNode())
     xray, points = shown(panel, image, 0)
+    assert xray.view.intrinsics.size_mm == pytest.approx(298, abs=0.1)  # as in its training
     assert xray.values.shape == (128, 128) and points.names == LANDMARK_NAMES
     seen = points.seen_from(xray.view)
     assert seen.visible.sum() >= 10

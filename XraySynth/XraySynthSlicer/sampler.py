@@ -47,7 +47,8 @@ class SamplerLogic:
             parameters: The parameters.
             pose: The C-arm from which all of them look, its isocentre at the pelvis' middle; None
                 for the range of angles.
-            detector: Of the C-arm; the network decides the number of pixels.
+            detector: Of the C-arm; the network decides the number of pixels, and how wide the
+                detector can be.
 
         Raises:
             ValueError: If the C-arm looks from where an image cannot be.
@@ -80,9 +81,13 @@ class SamplerLogic:
             options["source-to-detector-mm"] = detector.source_to_detector_mm
         if parameters.model:
             options["model"] = parameters.model
-        side_px = _side_px(Path(parameters.model or SHIPPED / parameters.condition.value))
+        side_px, widths_mm = _images_of(
+            Path(parameters.model or SHIPPED / parameters.condition.value),
+            detector.source_to_detector_mm,
+        )
         if pose is not None and side_px:
-            limits["pixel-spacing-mm"] = (float(detector.size_mm.max()) / side_px,) * 2
+            width_mm = float(np.clip(detector.size_mm.max(), *widths_mm))
+            limits["pixel-spacing-mm"] = (width_mm / side_px,) * 2
         words = [f"--{name}={value}" for name, value in options.items()]
         for name, values in limits.items():
             words += [f"--{name}", *map(str, values)]
@@ -115,10 +120,15 @@ class SamplerLogic:
         return replace(sample, xray=replace(sample.xray, view=moved))
 
 
-def _side_px(folder: Path) -> int:
-    """Rows and columns of a network's images; 0 where they cannot be read: the child says why."""
+def _images_of(folder: Path, source_to_detector_mm: float) -> tuple[int, tuple[float, float]]:
+    """Pixels along a side of a network's images, and the least and greatest width of a detector.
+
+    The pixels are 0 where they cannot be read: the child process says why.
+    """
     try:
         document = json.loads((folder / "config.json").read_text("utf-8"))
-        return int(document["network"]["side_px"])
+        fields_deg = np.array(document.get("fields_deg") or (0.0, 180.0), float)
+        least, greatest = 2 * source_to_detector_mm * np.tan(np.deg2rad(fields_deg) / 2)
+        return int(document["network"]["side_px"]), (float(least), float(greatest))
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return 0, (0.0, np.inf)
