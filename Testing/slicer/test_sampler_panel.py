@@ -59,10 +59,12 @@ def shown(panel, image, number):
     return xray_from_node(image), landmarks_from_node(image.GetNodeReference(LANDMARKS))
 
 
-def test_a_range_of_angles_as_a_sequence(panel):
+def test_a_range_of_angles_as_a_sequence(panel, scene):
     panel.ui.primaryFromSpin.value, panel.ui.primaryToSpin.value = 40, 50
     image = sample(panel)
     assert is_xray(image)
+    for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLMarkupsFiducialNode"):
+        assert scene.GetNumberOfNodesByClass(kind) == 1
     assert panel.ui.imageSlider.maximum == 2 and panel.ui.imageSlider.value == 2
     assert "never trained" in panel.ui.statusLabel.text  # it knows AP alone
     images = []

@@ -318,8 +318,9 @@ class LandmarksLogic:
             sequence = new_node(self.scene, "vtkMRMLSequenceNode", title)
             sequence.SetIndexName("frame" if images is None else images.GetIndexName())
             sequence.SetIndexUnit("" if images is None else images.GetIndexUnit())
-            browser.AddSynchronizedSequenceNodeID(sequence.GetID())
-            browser.AddProxyNode(node, sequence, False)
+            with slicer.util.NodeModify(browser):  # see `samples_to_sequence`
+                browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+                browser.AddProxyNode(node, sequence, False)
         browser.SetSaveChanges(sequence, False)  # what is shown belongs to the old lists
         sequence.RemoveAllDataNodes()
         for number, one in enumerate(lists):

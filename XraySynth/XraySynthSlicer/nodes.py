@@ -242,9 +242,10 @@ def samples_to_sequence(
         images.SetDataNodeAtValue(image, value)
         points.SetDataNodeAtValue(marks, value)
     browser = new_node(scene, "vtkMRMLSequenceBrowserNode", f"{name} browser")
-    for sequence, proxy in ((images, image), (points, marks)):
-        browser.AddSynchronizedSequenceNodeID(sequence.GetID())
-        browser.AddProxyNode(proxy, sequence, False)
+    with slicer.util.NodeModify(browser):  # or Slicer makes nodes of its own to show the items
+        for sequence, proxy in ((images, image), (points, marks)):
+            browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+            browser.AddProxyNode(proxy, sequence, False)
     browser.SetSelectedItemNumber(len(samples) - 1)
     return browser
 

@@ -24,6 +24,7 @@ MANAGERS = (
     "vtkMRMLModelDisplayableManager",
     "vtkMRMLMarkupsDisplayableManager",
 )
+SHOWN_SAMPLE = 2
 BONE_COLOUR = (0.93, 0.86, 0.72)
 
 
@@ -259,13 +260,21 @@ def xray_sampler(folder):
     from XraySynthLib.data.formats.mrml import LANDMARKS
 
     parent, widget = open_panel("XraySynthSampler")
-    widget.ui.carmSelector.setCurrentNode(carm.new_carm(slicer.mrmlScene, [0.0, 0.0, 0.0]))
+    node = carm.new_carm(slicer.mrmlScene, [0.0, 0.0, 0.0])
+    widget.ui.carmSelector.setCurrentNode(node)
     widget.ui.applyButton.click()
     wait(widget)
+    widget.ui.imageSlider.value = SHOWN_SAMPLE
+    settle()
     image = widget.logic.sampler.image_of(widget.ui.resultSelector.currentNode())
     large_glyphs(image.GetNodeReference(LANDMARKS), (1.0, 0.8, 0.1), labels=True)
+    view, display = view_from_node(image), image.GetDisplayNode()
+    carm.show(slicer.mrmlScene, node, 700.0, view.intrinsics)
+    carm.set_visible(node, False)
+    carm.part(node, carm.SCREEN).GetDisplayNode().SetVisibility(True)
+    values = slicer.util.arrayFromVolume(image)[0]
+    carm.put_on_screen(node, values, display.GetWindow(), display.GetLevel())
     settle()
-    view = view_from_node(image)
     (middle,) = view.detector_points_ras_mm(view.intrinsics.principal_point_px[None])
     viewer = middle + 0.9 * (middle - view.source_ras_mm)
     scene = scene_picture((620, 700), viewer, middle, 26)
