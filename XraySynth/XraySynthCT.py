@@ -182,6 +182,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onParameters)
         self.connectParameters()
 
     def cleanup(self):

@@ -156,6 +156,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onParameters)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeRemoved)
         self.connectParameters()
 

@@ -113,7 +113,7 @@ def test_the_bones_return_with_another_scene(panel, scene, tmp_path):
     scene.Clear(False)
     panel.settle()
     assert surfaces(panel) and panel.ui.seedSpin.value == 0
-    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     panel.settle()
     assert panel.ui.seedSpin.value == 7
     np.testing.assert_allclose(surfaces(panel)["SACRUM"], before["SACRUM"])
@@ -150,7 +150,7 @@ def test_a_saved_scene_keeps_the_panel(panel, scene, tmp_path):
     scene.Clear(False)
     panel.settle()
     assert panel.ui.modelPath.currentPath == "" and not panel.ui.shapeCheck.checked
-    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     panel.settle()
     assert panel.ui.modelPath.currentPath == "/a/model" and panel.ui.shapeCheck.checked
     assert (panel.ui.fatSlider.value, panel.ui.backendCombo.currentIndex) == (40, 1)

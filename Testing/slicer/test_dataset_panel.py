@@ -267,7 +267,7 @@ def test_a_saved_scene_keeps_the_panel(panel, a_patient, scene, tmp_path):
     scene.Clear(False)
     panel.settle()
     assert panel.ui.pointsSelector.currentNode() is None and texts(panel) == []
-    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     panel.settle()
     assert panel.ui.viewsSpin.value == 17 and len(texts(panel)) == 14
     assert panel.ui.ctSelector.currentNode().GetName() == "Person CT"

@@ -328,7 +328,7 @@ def test_saving_and_loading_the_scene(panel, scene, tmp_path):
     scene.Clear(False)
     panel.settle()
     assert panel.ui.detectorSpin.value == 400
-    scene.ReadFromMRB(path, False)
+    scene.ReadFromMRB(path, True)
     panel.settle()
     parameters = parameters_of(panel)
     wait_until(panel, lambda: live_of(panel) is not None)
@@ -354,7 +354,7 @@ def test_the_detector_shows_the_x_ray_of_a_scene_that_is_loaded(panel, scene, tm
     assert scene.WriteToMRB(path)
     scene.Clear(False)
     panel.settle()
-    scene.ReadFromMRB(path, False)
+    scene.ReadFromMRB(path, True)
     panel.settle()
     assert texture_of(panel) is not None
     assert live_of(panel) is None

@@ -164,7 +164,7 @@ def test_every_frame_of_a_volume(panel, scene, detector, tmp_path):
     scene.Clear(False)
     panel.settle()
     assert panel.ui.modelPath.currentPath == ""
-    scene.ReadFromMRB(path, False)
+    scene.ReadFromMRB(path, True)
     panel.settle()
     assert panel.ui.modelPath.currentPath == str(detector[0])
     parameters = panel.widget._parameters

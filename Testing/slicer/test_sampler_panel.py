@@ -178,7 +178,7 @@ def test_a_saved_scene_is_browsed(panel, scene, tmp_path, a_red_view):
     scene.Clear(False)
     panel.settle()
     assert not panel.ui.imageSlider.enabled
-    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
+    scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     panel.settle()
     image = panel.widget.logic.sampler.image_of(panel.ui.resultSelector.currentNode())
     for number in (3, 0):
