@@ -20,6 +20,9 @@ STAGES = {
     "project": _("Taking X-rays"),
     "export": _("Making images"),
     "sample": _("Making X-rays"),
+    "look": _("Looking for what is there already"),
+    "assemble": _("Writing the set"),
+    "report": _("Drawing the contact sheet"),
     "detect": _("Looking for landmarks"),
     "register": _("Finding the C-arm"),
 }
