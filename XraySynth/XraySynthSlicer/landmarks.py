@@ -27,7 +27,7 @@ from XraySynthLib.data.formats import (
     write_landmarks,
     write_prediction,
 )
-from XraySynthLib.data.formats.mrml import LANDMARKS
+from XraySynthLib.data.formats.mrml import FOUND, LANDMARKS
 from XraySynthLib.data.formats.xray_grid import HU_SEEN_BELOW, sidecar_path
 from XraySynthLib.data.formats.xray_json import xray_text
 from XraySynthLib.geometry import CArmPose, View
@@ -50,10 +50,8 @@ from XraySynthSlicer.nodes import (
 )
 
 TRUE = LANDMARKS
-FOUND, ERRORS, CHART, SERIES = (
-    f"XraySynth.{role}" for role in ("found", "errors", "chart", "series")
-)
-"""Roles: points projected into an image, those found, their errors, and what plots those."""
+ERRORS, CHART, SERIES = (f"XraySynth.{role}" for role in ("errors", "chart", "series"))
+"""Roles, as `LANDMARKS` projected into an image and those `FOUND` in it: errors, their plot."""
 SEEN_IN = "XraySynth.seen-in"
 """Attribute of a list of points found: the fingerprint of the image they were found in."""
 MOST_OFF_PX = 5.0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
 
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Quantity, Sample, Volume, Xray
+from XraySynthLib.data.formats.markups_json import confidence_text
 from XraySynthLib.data.formats.mrml import LANDMARKS, RECORD, ras_from_ijk
 from XraySynthLib.data.formats.sample_files import sample_to_record
 from XraySynthLib.geometry import View
@@ -162,11 +163,6 @@ def image_landmarks_to_node(landmarks: ImageLandmarkSet, view: View, node: Any) 
         for index, (visible, confidence) in enumerate(marks):
             node.SetNthControlPointVisibility(index, visible)
             node.SetNthControlPointDescription(index, confidence_text(confidence))
-
-
-def confidence_text(confidence: float) -> str:
-    """How a point's description tells its confidence."""
-    return "" if confidence == 1 else f"confidence {confidence:.2f}"
 
 
 def confidence_of(node: Any, index: int) -> float:

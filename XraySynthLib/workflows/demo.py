@@ -269,13 +269,11 @@ def _detected(samples: list[Sample], path: Path) -> dict[str, ImageLandmarkSet]:
     from XraySynthLib.workflows.detect import SHIPPED_MODEL
     from XraySynthLib.workflows.set_report import as_display
 
-    found = [*load_detector(SHIPPED_MODEL).detect_all(one.xray for one in samples)]
-    panels = [
-        Panel(as_display(one), one.landmarks, one.key, marks)
-        for one, marks in zip(samples, found, strict=True)
-    ]
+    marks = load_detector(SHIPPED_MODEL).detect_all(one.xray for one in samples)
+    found = dict(zip((one.key for one in samples), marks, strict=True))
+    panels = [Panel(as_display(one), one.landmarks, one.key, found[one.key]) for one in samples]
     write_sheet(panels, N_SAMPLED, path)
-    return {one.key: marks for one, marks in zip(samples, found, strict=True)}
+    return found
 
 
 def _pose(center_ras_mm: NDArray, primary_deg: float, secondary_deg: float) -> CArmPose:

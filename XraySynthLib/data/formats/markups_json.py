@@ -81,6 +81,11 @@ def markups_text(
     return json.dumps({"@schema": SCHEMA, "markups": [markup]}, indent=2, allow_nan=False) + "\n"
 
 
+def confidence_text(confidence: float) -> str:
+    """How a point's description tells its confidence."""
+    return "" if confidence == 1 else f"confidence {confidence:.2f}"
+
+
 def _point(number: int, name: str, xyz: list[float], description: str) -> dict[str, Any]:
     defined = not any(map(math.isnan, xyz))
     return {

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.formats.itk import read_itk, write_itk
-from XraySynthLib.data.formats.markups_json import markups_points, markups_text
+from XraySynthLib.data.formats.markups_json import confidence_text, markups_points, markups_text
 from XraySynthLib.data.formats.mrml import (
     ImageNodes,
     add_nodes,
@@ -177,8 +177,8 @@ def _found_text(found: ImageLandmarkSet, view: View, key: str) -> str:
     points_ras_mm = view.detector_points_ras_mm(found.points_px)
     points_ras_mm[~found.visible] = np.nan
     told = [
-        f"confidence {share:.2f}" if seen else ""
-        for share, seen in zip(found.confidence, found.visible, strict=True)
+        confidence_text(share) if seen else ""
+        for share, seen in zip(found.confidence.tolist(), found.visible, strict=True)
     ]
     points_lps_mm = transform_points(LPS_FROM_RAS, points_ras_mm)
     return markups_text(found.names, points_lps_mm, f"{key} detected", told)
