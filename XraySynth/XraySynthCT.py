@@ -226,7 +226,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
-        self.panel.cancel()
+        self.panel.clear()
         self.disconnectParameters()
         self.logic.ct.close()
 

@@ -204,7 +204,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
-        self.panel.cancel()
+        self.panel.clear()
         self.disconnectParameters()
         self.logic.drr.close()
 

@@ -213,7 +213,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
-        self.panel.cancel()
+        self.panel.clear()
         self.disconnectParameters()
         self.logic.dataset.close()
 

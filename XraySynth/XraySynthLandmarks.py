@@ -151,7 +151,7 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
-        self.panel.cancel()
+        self.panel.clear()
         self.disconnectParameters()
         self.logic.landmarks.close()
 

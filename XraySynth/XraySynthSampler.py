@@ -162,7 +162,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         """Undo everything before the scene goes."""
-        self.panel.cancel()
+        self.panel.clear()
         self.disconnectParameters()
         self.logic.sampler.close()
 
@@ -220,7 +220,8 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showResults(self, job):
         self._parameters.result = self.logic.sampler.show_results()
-        made = _("{count} X-rays of nobody.").format(count=self._parameters.count)
+        count = self._parameters.result.GetNumberOfItems()
+        made = _("{count} X-rays of nobody.").format(count=count)
         self.panel.say(" ".join([made, *job.messages]))
 
     def _follow(self, browser):

@@ -200,7 +200,7 @@ def test_the_sphere_shows_the_views_that_are_exported(panel, a_patient, tmp_path
     assert dots(panel) is not None
     panel.ui.primaryFromSpin.value = 50
     panel.settle()
-    assert "from low to high" in panel.ui.statusLabel.text
+    assert "put the smaller angle first" in panel.ui.statusLabel.text
 
 
 def test_a_contact_sheet_of_the_first_images(panel, a_patient):

@@ -134,6 +134,21 @@ def test_no_sampler_or_none_of_that_kind(panel, tmp_path, monkeypatch):
     assert "choose the folder of a trained one" in panel.ui.statusLabel.text
 
 
+def test_angles_the_wrong_way_round(panel):
+    panel.ui.secondaryFromSpin.value, panel.ui.secondaryToSpin.value = 20, -10
+    panel.ui.applyButton.click()
+    assert not panel.widget.panel.running
+    text = "Secondary from 20 to -10: put the smaller angle first."
+    assert panel.ui.statusLabel.text == text
+
+
+def test_a_closed_scene_leaves_no_word(panel, scene):
+    sample(panel)
+    scene.Clear(0)
+    panel.settle()
+    assert panel.ui.statusLabel.text == "" and panel.ui.resultSelector.currentNode() is None
+
+
 def test_all_of_one_person_and_cancel(panel):
     for checked, n_views in ((False, 1), (True, 3)):
         panel.ui.onePersonCheck.checked = checked

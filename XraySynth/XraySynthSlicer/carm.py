@@ -96,6 +96,20 @@ def show(scene: Any, node: Any, source_to_isocenter_mm: float, intrinsics: Intri
         model.SetAndObservePolyData(surface)
 
 
+def angle_limits(parameters: Any) -> dict[str, tuple[float, float]]:
+    """What a panel's four angles say of `primary_deg` and `secondary_deg`: least and greatest.
+
+    Raises:
+        ValueError: If the least is above the greatest.
+    """
+    primary = (parameters.primaryFromDeg, parameters.primaryToDeg)
+    secondary = (parameters.secondaryFromDeg, parameters.secondaryToDeg)
+    for name, (least, greatest) in (("Primary", primary), ("Secondary", secondary)):
+        if least > greatest:
+            raise ValueError(f"{name} from {least:g} to {greatest:g}: put the smaller angle first.")
+    return {"primary_deg": primary, "secondary_deg": secondary}
+
+
 def part(node: Any, role: str) -> Any:
     """A model of the C-arm, None where it is not drawn."""
     return node.GetNodeReference(role)

@@ -23,6 +23,7 @@ from XraySynthLib.data.pelvis import LANDMARK_NAMES, other_side
 from XraySynthLib.data.sets import open_set
 from XraySynthLib.errors import UnreadableFileError
 from XraySynthLib.geometry import Intrinsics
+from XraySynthSlicer.carm import angle_limits
 from XraySynthSlicer.ct import write_segmentation
 from XraySynthSlicer.drr import center_ras_mm
 from XraySynthSlicer.jobs import Job, empty_folder
@@ -334,12 +335,7 @@ def _export_job(parameters: Any, subjects: Path, output: Path, views: int, layou
 
 def _limits_deg(parameters: Any) -> dict[str, tuple[float, float]]:
     """What the panel says of angles instead of the preset."""
-    if not parameters.limitAngles:
-        return {}
-    return {
-        "primary_deg": (parameters.primaryFromDeg, parameters.primaryToDeg),
-        "secondary_deg": (parameters.secondaryFromDeg, parameters.secondaryToDeg),
-    }
+    return angle_limits(parameters) if parameters.limitAngles else {}
 
 
 def _aim_ras_mm(parameters: Any) -> NDArray:

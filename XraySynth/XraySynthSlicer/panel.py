@@ -21,6 +21,7 @@ STAGES = {
     "export": _("Making images"),
     "sample": _("Making X-rays"),
     "look": _("Looking for what is there already"),
+    "verify": _("Checking what is there already"),
     "assemble": _("Writing the set"),
     "report": _("Drawing the contact sheet"),
     "detect": _("Looking for landmarks"),
@@ -125,6 +126,11 @@ class JobPanel:
         if self._job is not None:
             self._job.cancel()
             self._finish(_("Cancelled."))
+
+    def clear(self) -> None:
+        """End the job, if one runs, and say nothing of what was: the scene goes."""
+        self.cancel()
+        self.say("")
 
     def say(self, text: str) -> None:
         """Write a line below the button."""

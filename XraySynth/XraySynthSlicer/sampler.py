@@ -16,6 +16,7 @@ from XraySynthLib.data.sets import open_set
 from XraySynthLib.geometry import CArmPose, Intrinsics, View
 from XraySynthLib.geometry.transforms import translation
 from XraySynthLib.workflows.sample import SHIPPED
+from XraySynthSlicer.carm import angle_limits
 from XraySynthSlicer.jobs import Job, empty_folder
 from XraySynthSlicer.nodes import samples_to_sequence
 
@@ -51,7 +52,7 @@ class SamplerLogic:
                 detector can be.
 
         Raises:
-            ValueError: If the C-arm looks from where an image cannot be.
+            ValueError: If the C-arm looks from where an image cannot be, or there are no such angles.
         """
         self._pose = pose
         count, folder = parameters.count, empty_folder(self._output.parent)
@@ -68,8 +69,9 @@ class SamplerLogic:
         }
         limits: dict[str, tuple[float, float]] = {}
         if pose is None:
-            limits["primary-deg"] = (parameters.primaryFromDeg, parameters.primaryToDeg)
-            limits["secondary-deg"] = (parameters.secondaryFromDeg, parameters.secondaryToDeg)
+            limits = {
+                name.replace("_", "-"): values for name, values in angle_limits(parameters).items()
+            }
         else:
             limits = {
                 "primary-deg": (pose.primary_deg,) * 2,
