@@ -64,7 +64,7 @@ class XraySynthSamplerParameterNode:
     onePerson: bool = False
     seed: Annotated[int, WithinRange(0, 999_999)] = 0
     steps: Annotated[int, WithinRange(1, 1000)] = 8
-    guidance: Annotated[float, WithinRange(0.0, 20.0)] = 1.5
+    guidance: Annotated[float, WithinRange(0.0, 20.0)] = 0.0
     showInRedView: bool = True
 
 

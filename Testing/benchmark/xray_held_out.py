@@ -17,7 +17,7 @@ from XraySynthLib.data import Sample
 from XraySynthLib.data.formats.prediction_files import Prediction
 from XraySynthLib.data.sets import SplitOverlapError, open_set, people_behind
 from XraySynthLib.detection.model import Detector
-from XraySynthLib.diffusion.model import GUIDANCE, LEAD, STEPS, Sampler, load_sampler
+from XraySynthLib.diffusion.model import LEAD, STEPS, Sampler, load_sampler
 from XraySynthLib.evaluation import Comparison, bootstrap_over_subjects, compare
 from XraySynthLib.workflows import export, sample
 from XraySynthLib.workflows.sample_images import TRIES, Anatomy, Imagined, make_samples
@@ -42,7 +42,7 @@ class Settings:
     """How a sampler is used; see `SampleRecipe`."""
 
     steps: int = STEPS
-    guidance: float = GUIDANCE
+    guidance: float | None = None
     lead: float = LEAD
     tries: int = TRIES
 

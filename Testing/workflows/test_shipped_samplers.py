@@ -22,7 +22,7 @@ from XraySynthLib.diffusion.model import (
     read_sampler_config,
 )
 
-CONDITIONS = ("anatomy",)
+CONDITIONS = ("anatomy", "view")
 ERROR_BAR_MM = 8.0
 """In the mean on the detector; what is read in a DRR is about 3.5."""
 
@@ -48,7 +48,9 @@ class TestFolder:
 
 def test_the_command_has_the_models_settings():
     fields = sample.SampleConfig.__dataclass_fields__
-    assert (fields["steps"].default, fields["guidance"].default) == (STEPS, GUIDANCE)
+    assert fields["steps"].default == STEPS
+    for condition, guidance in GUIDANCE.items():
+        assert f"{guidance:g} with {condition}" in " ".join(sample.SampleConfig.__doc__.split())
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)

@@ -52,7 +52,7 @@ class SamplerLogic:
                 detector can be.
 
         Raises:
-            ValueError: If the C-arm looks from where an image cannot be, or there are no such angles.
+            ValueError: If the C-arm looks from where an image cannot be, or angles are wrong.
         """
         self._pose = pose
         count, folder = parameters.count, empty_folder(self._output.parent)
@@ -63,7 +63,6 @@ class SamplerLogic:
             "views": count if parameters.onePerson else 1,
             "seed": parameters.seed,
             "steps": parameters.steps,
-            "guidance": parameters.guidance,
             "format": "scene",
             "batch": min(count, 16),
         }
@@ -81,6 +80,8 @@ class SamplerLogic:
                 "source-to-isocenter-mm": (pose.source_to_isocenter_mm,) * 2,
             }
             options["source-to-detector-mm"] = detector.source_to_detector_mm
+        if parameters.guidance:
+            options["guidance"] = parameters.guidance
         if parameters.model:
             options["model"] = parameters.model
         side_px, widths_mm = _images_of(

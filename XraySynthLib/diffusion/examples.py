@@ -24,6 +24,8 @@ WITHHELD_SHARE = 0.1
 SAME_TIME_SHARE = 0.5
 """How often image and heatmaps are at one time; else landmarks may be ahead of the image, or
 behind."""
+TOLD_CELLS = 1.5
+"""Standard deviation of a known landmark that the image is to show."""
 GUIDE_CELLS = 3.0
 """Standard deviation of the mean pelvis' landmarks, which show where the view has a pelvis."""
 
@@ -123,7 +125,7 @@ def anatomy_condition(bones: NDArray, points_px: NDArray, config: NetworkConfig)
         config: The network.
     """
     lengths = torch.from_numpy(np.ascontiguousarray(emphasised(bones)))
-    landmarks = gaussian_maps(_cells(points_px, config), config.side)
+    landmarks = gaussian_maps(_cells(points_px, config), config.side, TOLD_CELLS)
     return torch.cat([to_cells(lengths, config.cell_px), landmarks])
 
 

@@ -2,9 +2,9 @@
 
 import torch
 
-SIGMA_CELLS = 1.5
-"""Standard deviation of a landmark's Gaussian."""
-REACH_CELLS = 4
+SIGMA_CELLS = 2.5
+"""Standard deviation of a landmark's Gaussian: of narrower ones, few come into being."""
+REACH_CELLS = 6
 """How far around its greatest cell a map is fitted."""
 N_FITS = 8
 

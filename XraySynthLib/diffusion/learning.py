@@ -13,6 +13,8 @@ from XraySynthLib.training.loop import Step, TrainingState, new_training_state, 
 from XraySynthLib.training.schedule import Schedule
 
 Batch = dict[str, torch.Tensor]
+HEATMAP_WEIGHT = 4.0
+"""Of the heatmaps' error beside the image's: most of their cells are empty and soon learned."""
 Losses = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
@@ -31,7 +33,7 @@ def loss_for(n_image: int) -> Callable[[nn.Module, Batch], Losses]:
 
     Args:
         n_image: Channels of the image; the rest of what is denoised are heatmaps, at a time of
-            their own. Both count alike.
+            their own.
     """
 
     def loss_of(model: nn.Module, batch: Batch) -> Losses:
@@ -42,7 +44,7 @@ def loss_for(n_image: int) -> Callable[[nn.Module, Batch], Losses]:
         error = (predicted.float() - (noise - data)) ** 2  # (B, state, side, side)
         parts = {"image": error[:, :n_image].mean()}
         if n_image < data.shape[1]:
-            parts["heatmaps"] = error[:, n_image:].mean()
+            parts["heatmaps"] = HEATMAP_WEIGHT * error[:, n_image:].mean()
         return torch.stack(list(parts.values())).sum(), parts
 
     return loss_of

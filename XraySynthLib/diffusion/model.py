@@ -47,7 +47,9 @@ from XraySynthLib.training.tensor_files import fill, halved, save_tensors
 FORMAT, FORMAT_VERSION = "xraysynth-xray-sampler", 1
 UNET_FOLDER, SCHEDULER_FOLDER, LANDMARKS_NAME = "unet", "scheduler", "landmarks.safetensors"
 WEIGHTS_NAME = f"{UNET_FOLDER}/diffusion_pytorch_model.safetensors"
-STEPS, GUIDANCE = 8, 1.5
+STEPS = 8
+GUIDANCE = {"anatomy": 1.5, "view": 2.5}
+"""By condition: `view` alone must be obeyed more, lest landmarks be missing."""
 LEAD = 0.5
 """How far the landmarks are ahead of the image: they are made when a third of its way is left."""
 DIRECTION_DEG = 5.0
@@ -196,7 +198,7 @@ class Sampler:
         seeds: Sequence[Sequence[int]],
         *,
         steps: int = STEPS,
-        guidance: float = GUIDANCE,
+        guidance: float | None = None,
         lead: float = LEAD,
     ) -> Made:
         """Make images.
@@ -206,10 +208,12 @@ class Sampler:
             features: (B, N_FEATURES), see `views.view_features`.
             seeds: Of each image's noise.
             steps: Evaluations of the flow (twice the network with guidance).
-            guidance: Weight of what it is told (Ho & Salimans 2022, arXiv 2207.12598); 1 for none.
+            guidance: Weight of what it is told (Ho & Salimans 2022, arXiv 2207.12598); 1 for none;
+                by default `GUIDANCE`.
             lead: How far the landmarks are ahead of the image; 0 for not.
         """
         config = self.config.network
+        guidance = GUIDANCE[config.condition] if guidance is None else guidance
         shape = config.n_state, config.side, config.side
         noise = [np.random.default_rng(seed).standard_normal(shape, dtype="f4") for seed in seeds]
         state = torch.from_numpy(np.stack(noise)).to(self.device)
