@@ -3,8 +3,8 @@
 #
 #     Testing/benchmark/train_xray.sh FOLDER [IMAGES] [SCALE]
 #
-# IMAGES are shown in the training of each of the two models (default 28000); "view" begins with the
-# network of "anatomy". SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there already is left as it
+# IMAGES are shown in the training of "anatomy" (default 28000), twice as many in that of "view", which
+# begins with the network of "anatomy". SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there already is left as it
 # is, and training goes on where it ended, so the same command resumes. Folders people-wide and
 # people-more of train_detector.sh are the same people: put them, or links to them, into FOLDER
 # first, and they are not made again. CONDITIONS="anatomy" trains that model alone.
@@ -37,10 +37,10 @@ set_of people-more set-more-standard 20 --poses standard-views
 
 sets=(set-free set-standard set-more-free set-more-standard)
 for condition in ${CONDITIONS:-anatomy view}; do
-    own=(--subjects people-wide people-more)
+    own=(--subjects people-wide people-more --images "$images")
     if [ "$condition" = view ]; then
-        own=(--start run-anatomy/model --learning-rate 0.0008 --warmup-images 1000)
+        own=(--start run-anatomy/model --learning-rate 0.0008 --warmup-images 1000 --images "$((2 * images))")
     fi
-    $run train xray --condition "$condition" --output "run-$condition" --images "$images" \
+    $run train xray --condition "$condition" --output "run-$condition" \
         --name "pelvis-xray-$condition" --data "${sets[@]}" --weights 2 1 4 2 "${own[@]}"
 done

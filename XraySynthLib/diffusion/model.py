@@ -50,8 +50,8 @@ WEIGHTS_NAME = f"{UNET_FOLDER}/diffusion_pytorch_model.safetensors"
 STEPS = 8
 GUIDANCE = {"anatomy": 1.5, "view": 2.5}
 """By condition: `view` alone must be obeyed more, lest landmarks be missing."""
-LEAD = 0.5
-"""How far the landmarks are ahead of the image: they are made when a third of its way is left."""
+LEAD = 0.2
+"""How far the landmarks are ahead of the image: they are made when a sixth of its way is left."""
 DIRECTION_DEG = 5.0
 """Directions of the training's views are noted to this."""
 FAR_DEG = 1.5 * DIRECTION_DEG
