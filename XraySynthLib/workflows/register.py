@@ -21,12 +21,13 @@ from XraySynthLib.geometry import CArmPose, Intrinsics, View, carm_from_view
 from XraySynthLib.registration import (
     LandmarkFit,
     Refinement,
+    doubts_of,
     pose_error,
     refine,
     view_from_landmarks,
 )
 from XraySynthLib.workflows.config import DeviceConfig
-from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.progress import say, tracked
 from XraySynthLib.workflows.project import read_view
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def run(config: RegisterConfig) -> Path:
         (folder / "view.json").write_text(result.view.to_json() + "\n", "utf-8")
         write_ras_from_carm(result.pose, folder / "c-arm.tfm")
         result.write_overlay(folder / "overlay.png")
+    say(result.summary, config.progress)
+    for doubt in result.document["doubtful"]:
+        say(f"Doubtful: {doubt}", config.progress)
     return config.output
 
 
@@ -135,6 +139,19 @@ class _Result:
     pose: CArmPose
     document: dict[str, Any]
     panels: list["Panel"]
+
+    @property
+    def summary(self) -> str:
+        """How good the pose is, in one line."""
+        document = self.document
+        error_mm = document["reprojection_error"]["mm_on_detector"]
+        parts = [f"Landmarks miss by {error_mm:.1f} mm on the detector"]
+        if (changes := document["refinement"]) is not None:
+            before = changes["similarity_before"]
+            parts.append(f"similarity {changes['similarity']:.2f} ({before:.2f} before)")
+        if (errors := document["error_against_truth"]) is not None:
+            parts.append(f"mTRE {errors['registered']['target_mm']:.2f} mm")
+        return "; ".join(parts) + "."
 
     def write_overlay(self, path: Path) -> None:
         from XraySynthLib.workflows.figures import write_sheet
@@ -300,6 +317,7 @@ def _document(
             zip(MOTION_NAMES, np.sqrt(np.diag(fit.covariance)).tolist(), strict=True)
         ),
         "refinement": changes,
+        "doubtful": [] if refinement is None else list(doubts_of(fit, refinement)),
         "error_against_truth": truth,
         "landmarks": [
             {
