@@ -51,8 +51,11 @@ def case(tmp_path_factory, in_process) -> Path:
     off_px = rng.normal(0, 0.7, (6, 2))
     found = replace(film.landmarks, points_px=film.landmarks.points_px + off_px)
     prediction = Prediction("xray.png", 0, film.xray.values.shape, found)
+    prediction = replace(prediction, model_name="finder", model_sha256="ab" * 32)
     write_prediction(prediction, folder / "found.json")
     write_prediction(replace(prediction, shape_px=(50, 50)), folder / "other.json")
+    write_prediction(replace(prediction, image="pa.png"), folder / "pa.json")
+    write_prediction(replace(prediction, frame=3), folder / "frame.json")
     return folder
 
 
@@ -85,6 +88,9 @@ def test_registering(case, register, xraysynth, tmp_path):
     assert errors["registered"]["target_mm"] < 1 < errors["landmarks"]["target_mm"]
     assert result["refinement"]["similarity"] > result["refinement"]["similarity_before"]
     assert result["doubtful"] == []
+    assert result["landmarks_from"] == {
+        "predictions": "found.json", "model_name": "finder", "model_sha256": "ab" * 32,
+    }  # fmt: skip
     (said,) = outcome.err.splitlines()
     assert re.fullmatch(
         r"xraysynth: Landmarks miss by \d\.\d mm on the detector; similarity 0\.\d+ "
@@ -110,7 +116,8 @@ def test_registering(case, register, xraysynth, tmp_path):
 
 def test_landmarks_alone_again_and_without_a_view(case, register, tmp_path):
     film = read_sample(case / "film").xray
-    bare = tmp_path / "bare.png"
+    (tmp_path / "bare").mkdir()
+    bare = tmp_path / "bare" / "xray.png"  # as its predictions call it
     write_xray(replace(film, view=None), bare)
     folder = tmp_path / "found"
     words = ("--no-refine", "--output", folder)
@@ -133,6 +140,8 @@ def test_landmarks_alone_again_and_without_a_view(case, register, tmp_path):
         (("--seed", -1), {}, 2, "--seed"),
         ((), {"ct": "missing.nii.gz"}, 1, "missing.nii.gz does not exist"),
         ((), {"predictions": "other.json"}, 2, "name this image's predictions"),
+        ((), {"predictions": "pa.json"}, 2, "is of the image pa.png, not of xray.png"),
+        ((), {"predictions": "frame.json"}, 2, "is of frame 3"),
         ((), {"landmarks": "few.csv"}, 1, "needs 4 landmarks"),
     ],
 )
@@ -152,6 +161,6 @@ def test_a_folder_with_something_else_is_left_alone(register, failed, tmp_path):
 
 def test_an_image_without_geometry_is_refused(case, register, failed, tmp_path):
     film = read_sample(case / "film").xray
-    write_xray(replace(film, view=None, pixel_spacing_mm=None), tmp_path / "bare.png")
-    outcome = register("--output", tmp_path / "found", image=tmp_path / "bare.png")
+    write_xray(replace(film, view=None, pixel_spacing_mm=None), tmp_path / "xray.png")
+    outcome = register("--output", tmp_path / "found", image=tmp_path / "xray.png")
     failed(outcome, 2, "give --pixel-spacing-mm")

@@ -7,7 +7,7 @@ overlay.png         edges of the CT's DRR and the landmarks over the film
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from XraySynthLib.workflows.progress import say, tracked
 from XraySynthLib.workflows.project import read_view
 
 if TYPE_CHECKING:
+    from XraySynthLib.data.formats import Prediction
     from XraySynthLib.drr import Materials, Preview
     from XraySynthLib.workflows.figures import Panel
 
@@ -159,9 +160,17 @@ class _Result:
         write_sheet(self.panels, len(self.panels), path, dpi=200)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The landmarks in the image, and who found them: what registration.json says of it."""
+
+    landmarks: ImageLandmarkSet
+    finder: dict[str, str | None]
+
+
 def _read_small_inputs(
     config: RegisterConfig,
-) -> tuple[Xray, Intrinsics, LandmarkSet, ImageLandmarkSet | None]:
+) -> tuple[Xray, Intrinsics, LandmarkSet, "_Found | None"]:
     """Read what is read in no time; the landmarks in the image only from --predictions."""
     from XraySynthLib.data.formats import read_landmarks, read_prediction, read_xray
 
@@ -176,13 +185,37 @@ def _read_small_inputs(
     found = None
     if config.predictions is not None:
         prediction = read_prediction(config.predictions)
-        if prediction.shape_px != xray.values.shape:
-            raise UsageError(
-                f"{config.predictions} is of an image of {prediction.shape_px} rows and columns, "
-                f"{config.image} has {xray.values.shape}; name this image's predictions."
-            )
-        found = prediction.landmarks
+        _check_prediction(config, prediction, xray)
+        finder = {
+            "predictions": config.predictions.name,
+            "model_name": prediction.model_name,
+            "model_sha256": prediction.model_sha256,
+        }
+        found = _Found(prediction.landmarks, finder)
     return xray, intrinsics, read_landmarks(config.landmarks), found
+
+
+def _check_prediction(config: RegisterConfig, prediction: "Prediction", xray: Xray) -> None:
+    """Refuse what was found in another image, or in another frame than the first.
+
+    Raises:
+        UsageError: Saying in which.
+    """
+    if prediction.image != config.image.name:
+        raise UsageError(
+            f"{config.predictions} is of the image {prediction.image}, not of "
+            f"{config.image.name}; name this image's predictions."
+        )
+    if prediction.frame != 0:
+        raise UsageError(
+            f"{config.predictions} is of frame {prediction.frame} of {prediction.image}; the "
+            "first frame is registered, name the predictions of frame 0."
+        )
+    if prediction.shape_px != xray.values.shape:
+        raise UsageError(
+            f"{config.predictions} is of an image of {prediction.shape_px} rows and columns, "
+            f"{config.image} has {xray.values.shape}; name this image's predictions."
+        )
 
 
 def intrinsics_of(config: RegisterConfig, xray: Xray) -> Intrinsics:
@@ -221,7 +254,7 @@ def _stages(config: RegisterConfig) -> Iterator[object]:
     if found is None:
         found = _detected(config, xray)
     yield "landmarks"
-    fit = view_from_landmarks(landmarks, found, intrinsics)
+    fit = view_from_landmarks(landmarks, found.landmarks, intrinsics)
     yield "fitted"
     preview = Preview(materials_for_matching(read_volume(config.ct), config.ct))
     yield "read"
@@ -234,18 +267,23 @@ def _stages(config: RegisterConfig) -> Iterator[object]:
         views["refined"] = refinement.view
     view = list(views.values())[-1]
     pose = carm_from_view(view, config.source_to_isocenter_mm)
-    document = _document(config, fit, refinement, pose, landmarks)
+    document = _document(config, fit, refinement, pose, landmarks, found.finder)
     panels = [_panel(name, view, xray, fit, preview) for name, view in views.items()]
     yield _Result(view, pose, document, panels)
 
 
-def _detected(config: RegisterConfig, xray: Xray) -> ImageLandmarkSet:
+def _detected(config: RegisterConfig, xray: Xray) -> _Found:
     from XraySynthLib.detection.model import load_detector
     from XraySynthLib.training.precision import device_of
     from XraySynthLib.workflows.detect import model_folder
 
     detector = load_detector(model_folder(config.model), device_of(config.device))
-    return detector.detect(xray)
+    finder = {
+        "predictions": None,
+        "model_name": detector.config.name,
+        "model_sha256": detector.sha256,
+    }
+    return _Found(detector.detect(xray), finder)
 
 
 def materials_for_matching(volume: Volume, ct: Path) -> "Materials":
@@ -277,6 +315,7 @@ def _document(
     refinement: Refinement | None,
     pose: CArmPose,
     landmarks: LandmarkSet,
+    finder: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """What registration.json holds."""
     view = fit.view if refinement is None else refinement.view
@@ -306,6 +345,7 @@ def _document(
         "format_version": FORMAT_VERSION,
         "image": config.image.name,
         "ct": config.ct.name,
+        "landmarks_from": dict(finder),
         "view": view.to_dict(),
         "c_arm": {**asdict(pose), "isocenter_ras_mm": pose.isocenter_ras_mm.tolist()},
         "reprojection_error": {
