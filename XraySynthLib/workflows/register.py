@@ -9,7 +9,7 @@ overlay.png         edges of the CT's DRR and the landmarks over the film
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,10 +198,14 @@ def _read_small_inputs(
 def _check_prediction(config: RegisterConfig, prediction: "Prediction", xray: Xray) -> None:
     """Refuse what was found in another image, or in another frame than the first.
 
+    As in `evaluate`, neither folders nor formats count: xray.png is xray.tiff.
+
     Raises:
         UsageError: Saying in which.
     """
-    if prediction.image != config.image.name:
+    from XraySynthLib.workflows.detect import stem_of
+
+    if stem_of(PurePath(prediction.image.replace("\\", "/"))) != stem_of(config.image):
         raise UsageError(
             f"{config.predictions} is of the image {prediction.image}, not of "
             f"{config.image.name}; name this image's predictions."
