@@ -194,7 +194,7 @@ class TestStudy:
         assert {row["name"] for row in rows_of(tmp_path / "study", "arms")} == {"b", "d1", "d2"}
 
     def test_a_dry_run_says_what_it_costs(self, xraysynth, models, tmp_path):
-        words = ("study", "--output", tmp_path / "study", "--dry-run", *models)
+        words = ("study", "--output", tmp_path / "study", "--dry-run", "--sizes", 2, 2, *models)
         outcome = xraysynth(*words)
         assert outcome.code == 0 and json.loads(outcome.out)["verb"] == "study"
         assert "sets/c: 6 images of 3 people" in outcome.err and "8 trainings" in outcome.err
@@ -213,7 +213,9 @@ class TestStudy:
         refused(2, "--arms e1 needs d1", "--arms", "b", "e1")
         refused(2, "multiple of --people", "--images", 7)
         refused(2, "--people must be 2", "--people", 1)
-        refused(2, "--sizes must be less", "--sizes", 6)
+        refused(2, "--people must be 2", "--people", 0)
+        refused(2, "--sizes must be less than 4", "--sizes", 4)
+        refused(2, "--images-seen must be 16", "--images-seen", 15)
         refused(2, "--seeds", "--seeds", 0)
         refused(1, "holds no X-ray sampler", "--view-sampler", tmp_path)
         refused(2, "HDF5", "--real", tmp_path / "films.png")

@@ -36,6 +36,7 @@ from XraySynthLib.workflows.study_plan import (
     StudyPlan,
     costs_s,
 )
+from XraySynthLib.workflows.train_landmarks import TrainLandmarksConfig
 from XraySynthLib.workflows.workers import map_unordered, usable_cpus
 
 LEAST_SPECIMENS = 3
@@ -179,20 +180,28 @@ def _preset(config: StudyConfig) -> Preset:
     elif "arms" not in asked:
         asked["arms"] = tuple(dict.fromkeys((REAL, *preset.arms)))
     preset = replace(preset, **asked)
-    numbers = (preset.seeds, preset.people, preset.images, preset.images_seen, *preset.sizes)
+    preset = replace(preset, sizes=tuple(dict.fromkeys(preset.sizes)))
+    if preset.people < 2:
+        raise UsageError("--people must be 2 or more: some are learned from, some watched.")
+    numbers = (preset.seeds, preset.images, preset.images_seen, *preset.sizes)
     if min(numbers) < 1 or min(config.workers, config.resamples, config.seed) < 0:
         raise UsageError(
             "--seeds, --images, --images-seen and --sizes must be 1 or more, --workers, "
             "--resamples and --seed 0 or more."
         )
-    if preset.people < 2:
-        raise UsageError("--people must be 2 or more: some are learned from, some watched.")
+    batch = TrainLandmarksConfig.batch_images
+    if preset.images_seen < batch:
+        raise UsageError(f"--images-seen must be {batch} or more, the images of one step.")
     if preset.images % preset.people:
         raise UsageError(
             f"--images {preset.images} must be a multiple of --people, {preset.people}."
         )
-    if preset.sizes and max(preset.sizes) >= preset.images:
-        raise UsageError(f"--sizes must be less than --images, {preset.images}.")
+    n_learned = preset.images - preset.images // preset.people * preset.n_watched
+    if preset.sizes and max(preset.sizes) >= n_learned:
+        raise UsageError(
+            f"--sizes must be less than {n_learned}: of {preset.images} images of {preset.people} "
+            f"people, so many are learned from, those of {preset.n_watched} are watched."
+        )
     if REFERENCE not in preset.arms:
         raise UsageError("--arms needs b, the arm with which the others are compared.")
     if config.real is None and (real := sorted(with_real & set(preset.arms))):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from XraySynthLib.data.sets import split_by_subject
 from XraySynthLib.workflows.generate import N_HELD_OUT
 
 REAL, RENDERED, GENERATED, VIEW, ANATOMY = "a", "b", "c", "d1", "d2"
@@ -59,6 +60,12 @@ class Preset:
     target_grid: str = "wide"
     target_views: int = 24
     target_px: int = 384
+
+    @property
+    def n_watched(self) -> int:
+        """People of each arm whose images are validated on, not learned from."""
+        everybody = {str(person): () for person in range(self.people)}
+        return [*split_by_subject(everybody, SPLIT, 0).values()].count("val")
 
 
 PRESETS = {
