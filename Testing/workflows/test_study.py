@@ -167,12 +167,16 @@ class TestStudy:
         made = []
 
         def interrupted(plan, device, threads, run):
+            assert threads == 1
             if made:
                 raise KeyboardInterrupt
             made.append(run)
             study_parts.make_run(plan, device, threads, run)
 
         monkeypatch.setattr(study, "make_run", interrupted)
+        monkeypatch.setattr(study, "usable_cpus", lambda: 4)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.delenv("XRAYSYNTH_THREADS", raising=False)
         (whole / "report.html").unlink()
         assert run_study(xraysynth, whole, *models).code == 1
         assert not (whole / "report.html").exists()

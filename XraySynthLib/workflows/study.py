@@ -37,7 +37,7 @@ from XraySynthLib.workflows.study_plan import (
     costs_s,
 )
 from XraySynthLib.workflows.train_landmarks import TrainLandmarksConfig
-from XraySynthLib.workflows.workers import map_unordered, usable_cpus
+from XraySynthLib.workflows.workers import map_unordered, usable_cpus, usable_threads
 
 LEAST_SPECIMENS = 3
 CONFIG_NAME = "config.json"
@@ -128,7 +128,8 @@ def run(config: StudyConfig) -> Path:
     make_target(plan, config.workers, config.progress)
     on_cpu = device_of(config.device).type == "cpu"
     n_workers = config.workers or (usable_cpus() if on_cpu else 1)
-    shared = (plan, config.device, max(usable_cpus() // n_workers, 1))
+    threads = max(min(usable_threads(), usable_cpus() // n_workers), 1)
+    shared = (plan, config.device, threads)
     with closing(map_unordered(make_run, plan.runs, shared, n_workers)) as made:
         for _ in tracked(made, "runs", len(plan.runs), config.progress):
             pass
