@@ -195,6 +195,7 @@ class TestStudy:
         assert outcome.code == 0, outcome.err
         page = (tmp_path / "study" / "report.html").read_text("utf-8")
         assert "Arm c is left out: This version of XraySynth comes without a CT generator" in page
+        assert "--generator" in page and "--model" not in page
         assert {row["name"] for row in rows_of(tmp_path / "study", "arms")} == {"b", "d1", "d2"}
 
     def test_a_dry_run_says_what_it_costs(self, xraysynth, models, tmp_path):

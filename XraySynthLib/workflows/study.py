@@ -17,7 +17,7 @@ from typing import Any, Literal
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.data.sets import open_set
-from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.workflows import ct_generator, sample
 from XraySynthLib.workflows.config import DeviceConfig
 from XraySynthLib.workflows.packages import need_torch_packages
@@ -41,6 +41,11 @@ from XraySynthLib.workflows.workers import map_unordered, usable_cpus, usable_th
 
 LEAST_SPECIMENS = 3
 CONFIG_NAME = "config.json"
+MODEL_OPTIONS = {
+    GENERATED: "--generator",
+    VIEW: "--view-sampler",
+    ANATOMY: "--anatomy-sampler",
+}
 REAL_SUFFIXES = (".h5", ".hdf5")
 
 
@@ -223,7 +228,7 @@ def _missing(arms: tuple[str, ...], models: dict[str, Path | None]) -> Iterator[
         try:
             ct_generator.generator_folder(models[GENERATED])
         except UnreadableFileError as error:
-            yield GENERATED, str(error)
+            yield GENERATED, _in_our_words(error, GENERATED)
         else:
             ct_generator.check_generator(models[GENERATED])
     for arm, condition in ((VIEW, "view"), (ANATOMY, "anatomy")):
@@ -232,9 +237,14 @@ def _missing(arms: tuple[str, ...], models: dict[str, Path | None]) -> Iterator[
             try:
                 sample.model_folder(config)
             except UnreadableFileError as error:
-                yield arm, str(error)
+                yield arm, _in_our_words(error, arm)
             else:
                 sample.plan_set(config)
+
+
+def _in_our_words(error: XraySynthError, arm: str) -> str:
+    """What another verb says, which calls an arm's model --model."""
+    return str(error).replace("--model", MODEL_OPTIONS[arm])
 
 
 def _sample_config(condition: str, model: Path | None) -> sample.SampleConfig:
