@@ -119,6 +119,7 @@ class TestStudy:
     def test_the_report(self, whole):
         page = (whole / "report.html").read_text("utf-8")
         assert "Simulation to simulation" in re.findall("<p>(.*?)</p>", page)[0]
+        assert "3 people an arm (1 of them are watched" in page
         for source in re.findall(r'src="([^"]+)"', page):
             assert (whole / source).is_file()
         assert (whole / "report.pdf").read_bytes().startswith(b"%PDF")

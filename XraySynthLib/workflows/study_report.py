@@ -21,7 +21,7 @@ from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.report import heading, paragraph, picture, table, write_page
 from XraySynthLib.workflows.report_pdf import Cells, write_pdf
 from XraySynthLib.workflows.study_parts import MODEL_FOLDER
-from XraySynthLib.workflows.study_plan import ARMS, MIXTURES, REAL, REFERENCE, SPLIT, Run, StudyPlan
+from XraySynthLib.workflows.study_plan import ARMS, MIXTURES, REAL, REFERENCE, Run, StudyPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,8 +124,8 @@ def _what_it_is(plan: StudyPlan, found: Comparison, n_resamples: int) -> list[st
         first,
         f"Every detector is the same network, trained on {preset.images_seen} randomised images of "
         f"{preset.side_px} px, drawn from {preset.images} X-rays of {preset.people} people an arm "
-        f"({SPLIT[1]:.0%} of the people are watched, not learned from; arm {REAL} has the real "
-        f"images there are). Trainings of each arm: {preset.seeds}.",
+        f"({preset.n_watched} of them are watched, not learned from; arm {REAL} has the real images "
+        f"there are). Trainings of each arm: {preset.seeds}.",
     ]
     texts += [f"Arm {arm} is left out: {why}" for arm, why in plan.left_out.items()]
     if "d2" in plan.arms:
