@@ -191,11 +191,13 @@ class TestStudy:
         self, xraysynth, models, tmp_path, monkeypatch, whole
     ):
         shutil.copytree(whole, tmp_path / "study")
+        (tmp_path / "study/tables/of-other-sizes.csv").touch()
         monkeypatch.setattr("XraySynthLib.workflows.ct_generator.SHIPPED", tmp_path)
         outcome = run_study(xraysynth, tmp_path / "study", *models[2:])
         assert outcome.code == 0, outcome.err
         page = (tmp_path / "study" / "report.html").read_text("utf-8")
         assert "Arm c is left out: This version of XraySynth comes without a CT generator" in page
+        assert not (tmp_path / "study/tables/of-other-sizes.csv").exists()
         assert "--generator" in page and "--model" not in page
         assert {row["name"] for row in rows_of(tmp_path / "study", "arms")} == {"b", "d1", "d2"}
 

@@ -1,6 +1,7 @@
 """The report of a study: a page and a PDF with the table and figures, and all numbers as CSV."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,9 @@ def write_study(plan: StudyPlan, n_resamples: int, progress: Progress) -> Path:
     page = plan.output / PAGE_NAME
     page.unlink(missing_ok=True)
     for name in ("tables", "figures"):
-        (plan.output / name).mkdir(exist_ok=True)
+        if (plan.output / name).exists():  # of other arms and sizes, perhaps
+            shutil.rmtree(plan.output / name)
+        (plan.output / name).mkdir()
     truth = open_set(plan.truth)
     runs = {
         run: compare(truth, read_predictions(plan.found(run)))
