@@ -119,7 +119,7 @@ class TestStudy:
     def test_the_report(self, whole):
         page = (whole / "report.html").read_text("utf-8")
         assert "Simulation to simulation" in re.findall("<p>(.*?)</p>", page)[0]
-        assert "3 people an arm (1 of them are watched" in page
+        assert "3 people an arm (1 of them watched" in page
         for source in re.findall(r'src="([^"]+)"', page):
             assert (whole / source).is_file()
         assert (whole / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -208,6 +208,14 @@ class TestStudy:
         assert "sets/c: 6 images of 3 people" in outcome.err and "8 trainings" in outcome.err
         assert "In all about" in outcome.err
         assert not (tmp_path / "study").exists()
+
+    def test_a_dry_run_leaves_out_what_is_done(self, xraysynth, models, whole):
+        words = ("study", "--output", whole, "--dry-run", "--workers", 1, *models)
+        outcome = xraysynth(*words)
+        assert outcome.err.count(": done.") == 6
+        assert "In all about 0 minutes on 1 processor of" in outcome.err
+        outcome = xraysynth(*words, "--seeds", 2)
+        assert "12 trainings of 32 images, 8 of them done: about" in outcome.err
 
     def test_wrong_options(self, xraysynth, models, tmp_path, failed, whole):
         output = tmp_path / "study"

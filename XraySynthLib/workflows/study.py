@@ -103,13 +103,14 @@ def check_inputs(config: StudyConfig) -> None:
         return
     total_s = 0.0
     for what, cost_s in costs_s(plan):
-        say(f"{what}: about {cost_s / 60:.1f} core-minutes.", config.progress)
+        left = f"about {cost_s / 60:.1f} core-minutes" if cost_s else "done"
+        say(f"{what}: {left}.", config.progress)
         total_s += cost_s
     _say_what_is_left_out(plan, config)
-    n_cpus = usable_cpus()
+    n_cpus = config.workers or usable_cpus()
     say(
-        f"In all about {total_s / 60 / n_cpus:.0f} minutes on {n_cpus} processors of a Sapphire "
-        "Rapids Xeon, without a GPU.",
+        f"In all about {total_s / 60 / n_cpus:.0f} minutes on {n_cpus} processor"
+        f"{'' if n_cpus == 1 else 's'} of a Sapphire Rapids Xeon, without a GPU.",
         config.progress,
     )
 

@@ -127,7 +127,7 @@ def _what_it_is(plan: StudyPlan, found: Comparison, n_resamples: int) -> list[st
         first,
         f"Every detector is the same network, trained on {preset.images_seen} randomised images of "
         f"{preset.side_px} px, drawn from {preset.images} X-rays of {preset.people} people an arm "
-        f"({preset.n_watched} of them are watched, not learned from; arm {REAL} has the real images "
+        f"({preset.n_watched} of them watched, not learned from; arm {REAL} has the real images "
         f"there are). Trainings of each arm: {preset.seeds}.",
     ]
     texts += [f"Arm {arm} is left out: {why}" for arm, why in plan.left_out.items()]
