@@ -122,6 +122,8 @@ def test_landmarks_alone_again_and_without_a_view(case, register, tmp_path):
     folder = tmp_path / "found"
     words = ("--no-refine", "--output", folder)
     assert register(*words, image=bare).code == 2
+    twice = register(*words, "--pixel-spacing-mm", 3, 3, image=bare)
+    assert twice.code == 2 and "holds its pixels' size, 3 x 3 mm" in twice.err
     outcome = register(*words, "--source-to-detector-mm", 1020, image=bare)
     assert outcome.code == 0, outcome.err
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -136,6 +138,7 @@ def test_landmarks_alone_again_and_without_a_view(case, register, tmp_path):
     [
         (("--model", "x"), {}, 2, "give one of them"),
         (("--source-to-detector-mm", 1000), {}, 2, "holds its geometry"),
+        (("--no-mirrored",), {}, 2, "leave --no-mirrored out"),
         (("--source-to-isocenter-mm", 2000), {}, 2, "must be greater than"),
         (("--seed", -1), {}, 2, "--seed"),
         ((), {"ct": "missing.nii.gz"}, 1, "missing.nii.gz does not exist"),

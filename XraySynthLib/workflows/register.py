@@ -226,16 +226,23 @@ def intrinsics_of(config: RegisterConfig, xray: Xray) -> Intrinsics:
     """The detector: as the image's View says, else as the options do.
 
     Raises:
-        UsageError: If neither does, or both.
+        UsageError: If neither does, or both do.
     """
     if xray.view is not None:
         for name in ("source_to_detector_mm", "pixel_spacing_mm"):
             if getattr(config, name) is not None:
                 option = name.replace("_", "-")
                 raise UsageError(f"{config.image} holds its geometry; leave --{option} out.")
+        if xray.view.intrinsics.mirrored and not config.mirrored:
+            raise UsageError(f"{config.image} holds its geometry; leave --no-mirrored out.")
         return xray.view.intrinsics
     spacing_mm = xray.pixel_spacing_mm
-    if spacing_mm is None and config.pixel_spacing_mm is not None:
+    if config.pixel_spacing_mm is not None:
+        if spacing_mm is not None:
+            raise UsageError(
+                f"{config.image} holds its pixels' size, {spacing_mm[0]:g} x {spacing_mm[1]:g} mm; "
+                "leave --pixel-spacing-mm out."
+            )
         spacing_mm = np.array(config.pixel_spacing_mm)
     if spacing_mm is None or config.source_to_detector_mm is None:
         missing = "pixel-spacing-mm" if spacing_mm is None else "source-to-detector-mm"
