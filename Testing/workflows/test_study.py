@@ -179,7 +179,8 @@ class TestStudy:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         monkeypatch.delenv("XRAYSYNTH_THREADS", raising=False)
         (whole / "report.html").unlink()
-        assert run_study(xraysynth, whole, *models).code == 1
+        stopped = run_study(xraysynth, whole, *models)
+        assert stopped.code == 1 and "goes on after what was finished" in stopped.err
         assert not (whole / "report.html").exists()
         monkeypatch.setattr(study, "make_run", study_parts.make_run)
         assert run_study(xraysynth, whole, *models).code == 0
