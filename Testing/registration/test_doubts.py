@@ -47,3 +47,12 @@ def test_landmarks_that_were_poor_before_raise_no_doubt(fit):
     rough = replace(fit, points_px=fit.points_px + np.array([[6, 0], [-6, 0]] * 3))
     view = moved(fit.view, [0, 0, 0, 2, 0, 0], fit.pivot_ras_mm)
     assert not [*doubts_of(rough, Refinement(view, 0.9, 0.4, 1, False))]
+
+
+def test_a_film_that_may_be_mirrored(fit):
+    def sentences(similarity, maybe_mirrored):
+        return [*doubts_of(fit, Refinement(fit.view, similarity, 0.4, 1, False), maybe_mirrored)]
+
+    assert "flip it first" in sentences(0.63, True)[0]
+    assert sentences(0.63, False) == sentences(0.81, True) == []
+    assert "flip" not in sentences(0.5, False)[0]

@@ -7,7 +7,7 @@ overlay.png         edges of the CT's DRR and the landmarks over the film
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,8 @@ class RegisterConfig(DeviceConfig):
     """Find where the C-arm stood: landmarks give a pose, matching DRRs of the CT refines it.
 
     Attributes:
-        image: An X-ray: DICOM, PNG, TIFF, NIfTI, NRRD, MetaImage; the first frame counts.
+        image: An X-ray: DICOM, PNG, TIFF, NIfTI, NRRD, MetaImage; the first frame counts. One that
+            shows the patient mirrored must be flipped first: a pelvis does not give it away.
         ct: The patient's CT: NIfTI, NRRD, MHA, or a folder with a DICOM series.
         landmarks: The landmarks in the CT: .mrk.json, .fcsv or .csv.
         output: Folder to write to.
@@ -167,6 +168,11 @@ class _Found:
     landmarks: ImageLandmarkSet
     finder: dict[str, str | None]
 
+    @property
+    def by_detector(self) -> bool:
+        """Whether a detector found them, not a person."""
+        return bool(self.finder["model_name"] or self.finder["model_sha256"])
+
 
 def _read_small_inputs(
     config: RegisterConfig,
@@ -278,7 +284,12 @@ def _stages(config: RegisterConfig) -> Iterator[object]:
         views["refined"] = refinement.view
     view = list(views.values())[-1]
     pose = carm_from_view(view, config.source_to_isocenter_mm)
-    document = _document(config, fit, refinement, pose, landmarks, found.finder)
+    doubts: list[str] = []
+    if refinement is not None:
+        # with a View the image is as the C-arm took it
+        doubts = list(doubts_of(fit, refinement, xray.view is None and found.by_detector))
+    document = _document(config, fit, refinement, pose, landmarks)
+    document |= {"landmarks_from": found.finder, "doubtful": doubts}
     panels = [_panel(name, view, xray, fit, preview) for name, view in views.items()]
     yield _Result(view, pose, document, panels)
 
@@ -326,7 +337,6 @@ def _document(
     refinement: Refinement | None,
     pose: CArmPose,
     landmarks: LandmarkSet,
-    finder: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """What registration.json holds."""
     view = fit.view if refinement is None else refinement.view
@@ -356,7 +366,6 @@ def _document(
         "format_version": FORMAT_VERSION,
         "image": config.image.name,
         "ct": config.ct.name,
-        "landmarks_from": dict(finder),
         "view": view.to_dict(),
         "c_arm": {**asdict(pose), "isocenter_ras_mm": pose.isocenter_ras_mm.tolist()},
         "reprojection_error": {
@@ -368,7 +377,6 @@ def _document(
             zip(MOTION_NAMES, np.sqrt(np.diag(fit.covariance)).tolist(), strict=True)
         ),
         "refinement": changes,
-        "doubtful": [] if refinement is None else list(doubts_of(fit, refinement)),
         "error_against_truth": truth,
         "landmarks": [
             {
