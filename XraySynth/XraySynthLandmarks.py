@@ -317,17 +317,17 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def _setCArm(self):
         from XraySynthDRR import XraySynthDRRLogic
 
-        pose, view, error_mm = self.logic.landmarks.registered()
+        pose, view, error_mm, doubts = self.logic.landmarks.registered()
         logic = XraySynthDRRLogic()
         drr, parameters = logic.getParameterNode(), self._parameters
         drr.ct, drr.landmarks = parameters.ct, parameters.ctLandmarks
         logic.drr.set_geometry(drr, pose, view.intrinsics)
-        self.panel.say(
-            _(
-                "The C-arm of C-arm DRR stands at {primary:.1f} / {secondary:.1f} degrees; "
-                "landmarks fit to {error:.1f} mm on the detector."
-            ).format(primary=pose.primary_deg, secondary=pose.secondary_deg, error=error_mm)
-        )
+        stands = _(
+            "The C-arm of C-arm DRR stands at {primary:.1f} / {secondary:.1f} degrees; "
+            "landmarks fit to {error:.1f} mm on the detector."
+        ).format(primary=pose.primary_deg, secondary=pose.secondary_deg, error=error_mm)
+        doubtful = [_("Doubtful: {doubt}").format(doubt=doubt) for doubt in doubts]
+        self.panel.say(" ".join([stands, *doubtful]))
 
 
 def _comparisonText(compared):

@@ -35,6 +35,9 @@ VERBS = {
 """Verb -> its config class in `workflow_of(verb)`, and what `--help` says of it. A verb may be two
 words."""
 
+GO_ON = {"generate", "export", "train ct", "train xray", "train landmarks", "sample", "study"}
+"""Verbs whose same command makes only what is missing; the others start over."""
+
 DONE, FAILED, USAGE = 0, 1, 2
 MAX_SENTENCE = 320
 
@@ -68,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(error)
         return FAILED
     except KeyboardInterrupt:
-        _say("Interrupted; the same command starts again.")
+        goes_on = any(" ".join(words[:n_words]) in GO_ON for n_words in (1, 2))
+        what_next = "goes on after what was finished" if goes_on else "starts over"
+        _say(f"Interrupted; the same command {what_next}.")
         return FAILED
 
 

@@ -371,7 +371,7 @@ def test_lists_without_a_name_in_common(panel, scene):
 
 
 @pytest.mark.parametrize("knows_its_view", [True, False])
-def test_setting_the_c_arm_from_landmarks(panel, scene, a_ct, knows_its_view):
+def test_setting_the_c_arm_from_landmarks(panel, scene, a_ct, knows_its_view, monkeypatch):
     ct, ct_points = a_ct
     middle = volume_from_node(ct).ras_from_ijk[:3, :3] @ np.full(3, 23.5)
     middle = middle + volume_from_node(ct).ras_from_ijk[:3, 3]
@@ -391,9 +391,13 @@ def test_setting_the_c_arm_from_landmarks(panel, scene, a_ct, knows_its_view):
     panel.ui.ctLandmarksSelector.setCurrentNode(ct_points)
     panel.ui.refineCheck.checked = False
     panel.settle()
+    logic = panel.widget.logic.landmarks
+    registered = logic.registered
+    monkeypatch.setattr(logic, "registered", lambda: (*registered()[:3], ["Odd."]))
     panel.ui.carmButton.click()
     panel.wait()
     assert "25.0 / -10.0 degrees" in panel.ui.statusLabel.text
+    assert panel.ui.statusLabel.text.endswith("Doubtful: Odd.")
     from XraySynthDRR import XraySynthDRRLogic
 
     drr = XraySynthDRRLogic().getParameterNode()

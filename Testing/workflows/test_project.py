@@ -380,7 +380,7 @@ class TestFailures:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(drr, "expose", interrupted)
-        failed(run(), 1, "Interrupted")
+        failed(run(), 1, "Interrupted; the same command starts over.")
         assert not (patient / "out" / "sample.json").exists()
 
     def test_no_memory(self, run, failed, monkeypatch):

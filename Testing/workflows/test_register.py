@@ -1,6 +1,7 @@
 """From an X-ray and a CT to the C-arm's pose, by the command line."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,8 +51,11 @@ def case(tmp_path_factory, in_process) -> Path:
     off_px = rng.normal(0, 0.7, (6, 2))
     found = replace(film.landmarks, points_px=film.landmarks.points_px + off_px)
     prediction = Prediction("xray.png", 0, film.xray.values.shape, found)
+    prediction = replace(prediction, model_name="finder", model_sha256="ab" * 32)
     write_prediction(prediction, folder / "found.json")
     write_prediction(replace(prediction, shape_px=(50, 50)), folder / "other.json")
+    write_prediction(replace(prediction, image="pa.png"), folder / "pa.json")
+    write_prediction(replace(prediction, frame=3), folder / "frame.json")
     return folder
 
 
@@ -75,7 +79,7 @@ def register(case, xraysynth):
 def test_registering(case, register, xraysynth, tmp_path):
     folder, truth = tmp_path / "found", case / "film/sample.json"
     outcome = register("--output", folder, "--truth", truth)
-    assert (outcome.code, outcome.err) == (0, ""), outcome.err
+    assert outcome.code == 0, outcome.err
     assert sorted(path.name for path in folder.iterdir()) == [
         "c-arm.tfm", "overlay.png", "registration.json", "view.json",
     ]  # fmt: skip
@@ -83,6 +87,16 @@ def test_registering(case, register, xraysynth, tmp_path):
     errors = result["error_against_truth"]
     assert errors["registered"]["target_mm"] < 1 < errors["landmarks"]["target_mm"]
     assert result["refinement"]["similarity"] > result["refinement"]["similarity_before"]
+    assert result["doubtful"] == []
+    assert result["landmarks_from"] == {
+        "predictions": "found.json", "model_name": "finder", "model_sha256": "ab" * 32,
+    }  # fmt: skip
+    (said,) = outcome.err.splitlines()
+    assert re.fullmatch(
+        r"xraysynth: Landmarks miss by \d\.\d mm on the detector; similarity 0\.\d+ "
+        r"\(0\.\d+ before\); mTRE 0\.\d+ mm\.",
+        said,
+    )
     assert 0 < result["reprojection_error"]["mm_on_detector"] < 5
     assert [point["name"] for point in result["landmarks"]] == list("abcdef")
     view = View.from_dict(result["view"])
@@ -102,15 +116,19 @@ def test_registering(case, register, xraysynth, tmp_path):
 
 def test_landmarks_alone_again_and_without_a_view(case, register, tmp_path):
     film = read_sample(case / "film").xray
-    bare = tmp_path / "bare.png"
+    (tmp_path / "bare").mkdir()
+    bare = tmp_path / "bare" / "xray.png"  # as its predictions call it
     write_xray(replace(film, view=None), bare)
     folder = tmp_path / "found"
     words = ("--no-refine", "--output", folder)
     assert register(*words, image=bare).code == 2
+    twice = register(*words, "--pixel-spacing-mm", 3, 3, image=bare)
+    assert twice.code == 2 and "holds its pixels' size, 3 x 3 mm" in twice.err
     outcome = register(*words, "--source-to-detector-mm", 1020, image=bare)
     assert outcome.code == 0, outcome.err
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert json.loads(first["registration.json"])["refinement"] is None
+    assert outcome.err.endswith("mm on the detector.\n")
     assert register(*words, "--source-to-detector-mm", 1020, image=bare).code == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
@@ -120,10 +138,13 @@ def test_landmarks_alone_again_and_without_a_view(case, register, tmp_path):
     [
         (("--model", "x"), {}, 2, "give one of them"),
         (("--source-to-detector-mm", 1000), {}, 2, "holds its geometry"),
+        (("--no-mirrored",), {}, 2, "leave --no-mirrored out"),
         (("--source-to-isocenter-mm", 2000), {}, 2, "must be greater than"),
         (("--seed", -1), {}, 2, "--seed"),
         ((), {"ct": "missing.nii.gz"}, 1, "missing.nii.gz does not exist"),
         ((), {"predictions": "other.json"}, 2, "name this image's predictions"),
+        ((), {"predictions": "pa.json"}, 2, "is of the image pa.png, not of xray.png"),
+        ((), {"predictions": "frame.json"}, 2, "is of frame 3"),
         ((), {"landmarks": "few.csv"}, 1, "needs 4 landmarks"),
     ],
 )
@@ -143,6 +164,6 @@ def test_a_folder_with_something_else_is_left_alone(register, failed, tmp_path):
 
 def test_an_image_without_geometry_is_refused(case, register, failed, tmp_path):
     film = read_sample(case / "film").xray
-    write_xray(replace(film, view=None, pixel_spacing_mm=None), tmp_path / "bare.png")
-    outcome = register("--output", tmp_path / "found", image=tmp_path / "bare.png")
+    write_xray(replace(film, view=None, pixel_spacing_mm=None), tmp_path / "xray.png")
+    outcome = register("--output", tmp_path / "found", image=tmp_path / "xray.png")
     failed(outcome, 2, "give --pixel-spacing-mm")

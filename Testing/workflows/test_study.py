@@ -119,6 +119,7 @@ class TestStudy:
     def test_the_report(self, whole):
         page = (whole / "report.html").read_text("utf-8")
         assert "Simulation to simulation" in re.findall("<p>(.*?)</p>", page)[0]
+        assert "3 people an arm (1 of them watched" in page
         for source in re.findall(r'src="([^"]+)"', page):
             assert (whole / source).is_file()
         assert (whole / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -167,14 +168,19 @@ class TestStudy:
         made = []
 
         def interrupted(plan, device, threads, run):
+            assert threads == 1
             if made:
                 raise KeyboardInterrupt
             made.append(run)
             study_parts.make_run(plan, device, threads, run)
 
         monkeypatch.setattr(study, "make_run", interrupted)
+        monkeypatch.setattr(study, "usable_cpus", lambda: 4)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.delenv("XRAYSYNTH_THREADS", raising=False)
         (whole / "report.html").unlink()
-        assert run_study(xraysynth, whole, *models).code == 1
+        stopped = run_study(xraysynth, whole, *models)
+        assert stopped.code == 1 and "goes on after what was finished" in stopped.err
         assert not (whole / "report.html").exists()
         monkeypatch.setattr(study, "make_run", study_parts.make_run)
         assert run_study(xraysynth, whole, *models).code == 0
@@ -186,20 +192,31 @@ class TestStudy:
         self, xraysynth, models, tmp_path, monkeypatch, whole
     ):
         shutil.copytree(whole, tmp_path / "study")
+        (tmp_path / "study/tables/of-other-sizes.csv").touch()
         monkeypatch.setattr("XraySynthLib.workflows.ct_generator.SHIPPED", tmp_path)
         outcome = run_study(xraysynth, tmp_path / "study", *models[2:])
         assert outcome.code == 0, outcome.err
         page = (tmp_path / "study" / "report.html").read_text("utf-8")
         assert "Arm c is left out: This version of XraySynth comes without a CT generator" in page
+        assert not (tmp_path / "study/tables/of-other-sizes.csv").exists()
+        assert "--generator" in page and "--model" not in page
         assert {row["name"] for row in rows_of(tmp_path / "study", "arms")} == {"b", "d1", "d2"}
 
     def test_a_dry_run_says_what_it_costs(self, xraysynth, models, tmp_path):
-        words = ("study", "--output", tmp_path / "study", "--dry-run", *models)
+        words = ("study", "--output", tmp_path / "study", "--dry-run", "--sizes", 2, 2, *models)
         outcome = xraysynth(*words)
         assert outcome.code == 0 and json.loads(outcome.out)["verb"] == "study"
         assert "sets/c: 6 images of 3 people" in outcome.err and "8 trainings" in outcome.err
         assert "In all about" in outcome.err
         assert not (tmp_path / "study").exists()
+
+    def test_a_dry_run_leaves_out_what_is_done(self, xraysynth, models, whole):
+        words = ("study", "--output", whole, "--dry-run", "--workers", 1, *models)
+        outcome = xraysynth(*words)
+        assert outcome.err.count(": done.") == 6
+        assert "In all about 0 minutes on 1 processor of" in outcome.err
+        outcome = xraysynth(*words, "--seeds", 2)
+        assert "12 trainings of 32 images, 8 of them done: about" in outcome.err
 
     def test_wrong_options(self, xraysynth, models, tmp_path, failed, whole):
         output = tmp_path / "study"
@@ -213,7 +230,9 @@ class TestStudy:
         refused(2, "--arms e1 needs d1", "--arms", "b", "e1")
         refused(2, "multiple of --people", "--images", 7)
         refused(2, "--people must be 2", "--people", 1)
-        refused(2, "--sizes must be less", "--sizes", 6)
+        refused(2, "--people must be 2", "--people", 0)
+        refused(2, "--sizes must be less than 4", "--sizes", 4)
+        refused(2, "--images-seen must be 16", "--images-seen", 15)
         refused(2, "--seeds", "--seeds", 0)
         refused(1, "holds no X-ray sampler", "--view-sampler", tmp_path)
         refused(2, "HDF5", "--real", tmp_path / "films.png")

@@ -269,11 +269,12 @@ class LandmarksLogic:
         """The plot that `compare` has made of a list's errors."""
         return points.GetNodeReference(CHART)
 
-    def registered(self) -> tuple[CArmPose, View, float]:
-        """What a registration has found: pose, View and mean error on the detector, mm."""
+    def registered(self) -> tuple[CArmPose, View, float, list[str]]:
+        """What a registration has found: pose, View, mean error on the detector (mm), doubts."""
         result = json.loads((self._job / "pose" / "registration.json").read_text("utf-8"))
         error_mm = result["reprojection_error"]["mm_on_detector"]
-        return CArmPose(**result["c_arm"]), View.from_dict(result["view"]), error_mm
+        pose, view = CArmPose(**result["c_arm"]), View.from_dict(result["view"])
+        return pose, view, error_mm, result["doubtful"]
 
     @property
     def _job(self) -> Path:

@@ -3,6 +3,7 @@
 What is found is a `View` in the CT's RAS. Detecting the landmarks is `detection`'s business.
 """
 
+from XraySynthLib.registration.doubts import doubts_of
 from XraySynthLib.registration.landmark_pose import LandmarkFit, view_from_landmarks
 from XraySynthLib.registration.motion import PoseError, moved, pose_error
 from XraySynthLib.registration.problems import RegistrationError
@@ -13,6 +14,7 @@ __all__ = [
     "PoseError",
     "Refinement",
     "RegistrationError",
+    "doubts_of",
     "moved",
     "pose_error",
     "refine",

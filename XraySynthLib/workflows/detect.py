@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,7 +155,7 @@ def images_in(path: Path) -> list[Path]:
     return found
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: PurePath) -> str:
     """An image's name without what says its format."""
     return re.sub(r"(?i)(?<=.)\.(nii\.gz|[a-z]{2,5})$", "", path.name)
 

@@ -9,7 +9,7 @@ overlay.png         edges of the CT's DRR and the landmarks over the film
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +21,17 @@ from XraySynthLib.geometry import CArmPose, Intrinsics, View, carm_from_view
 from XraySynthLib.registration import (
     LandmarkFit,
     Refinement,
+    doubts_of,
     pose_error,
     refine,
     view_from_landmarks,
 )
 from XraySynthLib.workflows.config import DeviceConfig
-from XraySynthLib.workflows.progress import tracked
+from XraySynthLib.workflows.progress import say, tracked
 from XraySynthLib.workflows.project import read_view
 
 if TYPE_CHECKING:
+    from XraySynthLib.data.formats import Prediction
     from XraySynthLib.drr import Materials, Preview
     from XraySynthLib.workflows.figures import Panel
 
@@ -46,7 +48,8 @@ class RegisterConfig(DeviceConfig):
     """Find where the C-arm stood: landmarks give a pose, matching DRRs of the CT refines it.
 
     Attributes:
-        image: An X-ray: DICOM, PNG, TIFF, NIfTI, NRRD, MetaImage; the first frame counts.
+        image: An X-ray: DICOM, PNG, TIFF, NIfTI, NRRD, MetaImage; the first frame counts. One that
+            shows the patient mirrored must be flipped first: a pelvis does not give it away.
         ct: The patient's CT: NIfTI, NRRD, MHA, or a folder with a DICOM series.
         landmarks: The landmarks in the CT: .mrk.json, .fcsv or .csv.
         output: Folder to write to.
@@ -124,6 +127,9 @@ def run(config: RegisterConfig) -> Path:
         (folder / "view.json").write_text(result.view.to_json() + "\n", "utf-8")
         write_ras_from_carm(result.pose, folder / "c-arm.tfm")
         result.write_overlay(folder / "overlay.png")
+    say(result.summary, config.progress)
+    for doubt in result.document["doubtful"]:
+        say(f"Doubtful: {doubt}", config.progress)
     return config.output
 
 
@@ -136,15 +142,41 @@ class _Result:
     document: dict[str, Any]
     panels: list["Panel"]
 
+    @property
+    def summary(self) -> str:
+        """How good the pose is, in one line."""
+        document = self.document
+        error_mm = document["reprojection_error"]["mm_on_detector"]
+        parts = [f"Landmarks miss by {error_mm:.1f} mm on the detector"]
+        if (changes := document["refinement"]) is not None:
+            before = changes["similarity_before"]
+            parts.append(f"similarity {changes['similarity']:.2f} ({before:.2f} before)")
+        if (errors := document["error_against_truth"]) is not None:
+            parts.append(f"mTRE {errors['registered']['target_mm']:.2f} mm")
+        return "; ".join(parts) + "."
+
     def write_overlay(self, path: Path) -> None:
         from XraySynthLib.workflows.figures import write_sheet
 
         write_sheet(self.panels, len(self.panels), path, dpi=200)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The landmarks in the image, and who found them: what registration.json says of it."""
+
+    landmarks: ImageLandmarkSet
+    finder: dict[str, str | None]
+
+    @property
+    def by_detector(self) -> bool:
+        """Whether a detector found them, not a person."""
+        return bool(self.finder["model_name"] or self.finder["model_sha256"])
+
+
 def _read_small_inputs(
     config: RegisterConfig,
-) -> tuple[Xray, Intrinsics, LandmarkSet, ImageLandmarkSet | None]:
+) -> tuple[Xray, Intrinsics, LandmarkSet, "_Found | None"]:
     """Read what is read in no time; the landmarks in the image only from --predictions."""
     from XraySynthLib.data.formats import read_landmarks, read_prediction, read_xray
 
@@ -159,29 +191,64 @@ def _read_small_inputs(
     found = None
     if config.predictions is not None:
         prediction = read_prediction(config.predictions)
-        if prediction.shape_px != xray.values.shape:
-            raise UsageError(
-                f"{config.predictions} is of an image of {prediction.shape_px} rows and columns, "
-                f"{config.image} has {xray.values.shape}; name this image's predictions."
-            )
-        found = prediction.landmarks
+        _check_prediction(config, prediction, xray)
+        finder = {
+            "predictions": config.predictions.name,
+            "model_name": prediction.model_name,
+            "model_sha256": prediction.model_sha256,
+        }
+        found = _Found(prediction.landmarks, finder)
     return xray, intrinsics, read_landmarks(config.landmarks), found
+
+
+def _check_prediction(config: RegisterConfig, prediction: "Prediction", xray: Xray) -> None:
+    """Refuse what was found in another image, or in another frame than the first.
+
+    As in `evaluate`, neither folders nor formats count: xray.png is xray.tiff.
+
+    Raises:
+        UsageError: Saying in which.
+    """
+    from XraySynthLib.workflows.detect import stem_of
+
+    if stem_of(PurePath(prediction.image.replace("\\", "/"))) != stem_of(config.image):
+        raise UsageError(
+            f"{config.predictions} is of the image {prediction.image}, not of "
+            f"{config.image.name}; name this image's predictions."
+        )
+    if prediction.frame != 0:
+        raise UsageError(
+            f"{config.predictions} is of frame {prediction.frame} of {prediction.image}; the "
+            "first frame is registered, name the predictions of frame 0."
+        )
+    if prediction.shape_px != xray.values.shape:
+        raise UsageError(
+            f"{config.predictions} is of an image of {prediction.shape_px} rows and columns, "
+            f"{config.image} has {xray.values.shape}; name this image's predictions."
+        )
 
 
 def intrinsics_of(config: RegisterConfig, xray: Xray) -> Intrinsics:
     """The detector: as the image's View says, else as the options do.
 
     Raises:
-        UsageError: If neither does, or both.
+        UsageError: If neither does, or both do.
     """
     if xray.view is not None:
         for name in ("source_to_detector_mm", "pixel_spacing_mm"):
             if getattr(config, name) is not None:
                 option = name.replace("_", "-")
                 raise UsageError(f"{config.image} holds its geometry; leave --{option} out.")
+        if xray.view.intrinsics.mirrored and not config.mirrored:
+            raise UsageError(f"{config.image} holds its geometry; leave --no-mirrored out.")
         return xray.view.intrinsics
     spacing_mm = xray.pixel_spacing_mm
-    if spacing_mm is None and config.pixel_spacing_mm is not None:
+    if config.pixel_spacing_mm is not None:
+        if spacing_mm is not None:
+            raise UsageError(
+                f"{config.image} holds its pixels' size, {spacing_mm[0]:g} x {spacing_mm[1]:g} mm; "
+                "leave --pixel-spacing-mm out."
+            )
         spacing_mm = np.array(config.pixel_spacing_mm)
     if spacing_mm is None or config.source_to_detector_mm is None:
         missing = "pixel-spacing-mm" if spacing_mm is None else "source-to-detector-mm"
@@ -204,7 +271,7 @@ def _stages(config: RegisterConfig) -> Iterator[object]:
     if found is None:
         found = _detected(config, xray)
     yield "landmarks"
-    fit = view_from_landmarks(landmarks, found, intrinsics)
+    fit = view_from_landmarks(landmarks, found.landmarks, intrinsics)
     yield "fitted"
     preview = Preview(materials_for_matching(read_volume(config.ct), config.ct))
     yield "read"
@@ -217,18 +284,28 @@ def _stages(config: RegisterConfig) -> Iterator[object]:
         views["refined"] = refinement.view
     view = list(views.values())[-1]
     pose = carm_from_view(view, config.source_to_isocenter_mm)
+    doubts: list[str] = []
+    if refinement is not None:
+        # with a View the image is as the C-arm took it
+        doubts = list(doubts_of(fit, refinement, xray.view is None and found.by_detector))
     document = _document(config, fit, refinement, pose, landmarks)
+    document |= {"landmarks_from": found.finder, "doubtful": doubts}
     panels = [_panel(name, view, xray, fit, preview) for name, view in views.items()]
     yield _Result(view, pose, document, panels)
 
 
-def _detected(config: RegisterConfig, xray: Xray) -> ImageLandmarkSet:
+def _detected(config: RegisterConfig, xray: Xray) -> _Found:
     from XraySynthLib.detection.model import load_detector
     from XraySynthLib.training.precision import device_of
     from XraySynthLib.workflows.detect import model_folder
 
     detector = load_detector(model_folder(config.model), device_of(config.device))
-    return detector.detect(xray)
+    finder = {
+        "predictions": None,
+        "model_name": detector.config.name,
+        "model_sha256": detector.sha256,
+    }
+    return _Found(detector.detect(xray), finder)
 
 
 def materials_for_matching(volume: Volume, ct: Path) -> "Materials":

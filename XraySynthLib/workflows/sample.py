@@ -34,7 +34,7 @@ from XraySynthLib.workflows.sample_images import (
     make_part,
 )
 from XraySynthLib.workflows.set_report import refused_share
-from XraySynthLib.workflows.workers import usable_cpus
+from XraySynthLib.workflows.workers import usable_threads
 
 if TYPE_CHECKING:
     from XraySynthLib.diffusion.model import SamplerConfig
@@ -125,7 +125,7 @@ def _make_parts(config: SampleConfig, plan: SamplePlan, missing: list[Part]) -> 
     from XraySynthLib.diffusion.model import load_sampler
     from XraySynthLib.training.precision import device_of
 
-    torch.set_num_threads(usable_cpus())
+    torch.set_num_threads(usable_threads())
     sampler = load_sampler(model_folder(config), device_of(config.device))
     with counted("sample", sum(part.count for part in missing), config.progress) as count:
         for part in missing:

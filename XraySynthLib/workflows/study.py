@@ -17,7 +17,7 @@ from typing import Any, Literal
 from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.pelvis import LANDMARK_NAMES
 from XraySynthLib.data.sets import open_set
-from XraySynthLib.errors import UnreadableFileError, UsageError
+from XraySynthLib.errors import UnreadableFileError, UsageError, XraySynthError
 from XraySynthLib.workflows import ct_generator, sample
 from XraySynthLib.workflows.config import DeviceConfig
 from XraySynthLib.workflows.packages import need_torch_packages
@@ -36,10 +36,16 @@ from XraySynthLib.workflows.study_plan import (
     StudyPlan,
     costs_s,
 )
-from XraySynthLib.workflows.workers import map_unordered, usable_cpus
+from XraySynthLib.workflows.train_landmarks import TrainLandmarksConfig
+from XraySynthLib.workflows.workers import map_unordered, usable_cpus, usable_threads
 
 LEAST_SPECIMENS = 3
 CONFIG_NAME = "config.json"
+MODEL_OPTIONS = {
+    GENERATED: "--generator",
+    VIEW: "--view-sampler",
+    ANATOMY: "--anatomy-sampler",
+}
 REAL_SUFFIXES = (".h5", ".hdf5")
 
 
@@ -97,13 +103,14 @@ def check_inputs(config: StudyConfig) -> None:
         return
     total_s = 0.0
     for what, cost_s in costs_s(plan):
-        say(f"{what}: about {cost_s / 60:.1f} core-minutes.", config.progress)
+        left = f"about {cost_s / 60:.1f} core-minutes" if cost_s else "done"
+        say(f"{what}: {left}.", config.progress)
         total_s += cost_s
     _say_what_is_left_out(plan, config)
-    n_cpus = usable_cpus()
+    n_cpus = config.workers or usable_cpus()
     say(
-        f"In all about {total_s / 60 / n_cpus:.0f} minutes on {n_cpus} processors of a Sapphire "
-        "Rapids Xeon, without a GPU.",
+        f"In all about {total_s / 60 / n_cpus:.0f} minutes on {n_cpus} processor"
+        f"{'' if n_cpus == 1 else 's'} of a Sapphire Rapids Xeon, without a GPU.",
         config.progress,
     )
 
@@ -127,7 +134,8 @@ def run(config: StudyConfig) -> Path:
     make_target(plan, config.workers, config.progress)
     on_cpu = device_of(config.device).type == "cpu"
     n_workers = config.workers or (usable_cpus() if on_cpu else 1)
-    shared = (plan, config.device, max(usable_cpus() // n_workers, 1))
+    threads = max(min(usable_threads(), usable_cpus() // n_workers), 1)
+    shared = (plan, config.device, threads)
     with closing(map_unordered(make_run, plan.runs, shared, n_workers)) as made:
         for _ in tracked(made, "runs", len(plan.runs), config.progress):
             pass
@@ -179,20 +187,28 @@ def _preset(config: StudyConfig) -> Preset:
     elif "arms" not in asked:
         asked["arms"] = tuple(dict.fromkeys((REAL, *preset.arms)))
     preset = replace(preset, **asked)
-    numbers = (preset.seeds, preset.people, preset.images, preset.images_seen, *preset.sizes)
+    preset = replace(preset, sizes=tuple(dict.fromkeys(preset.sizes)))
+    if preset.people < 2:
+        raise UsageError("--people must be 2 or more: some are learned from, some watched.")
+    numbers = (preset.seeds, preset.images, preset.images_seen, *preset.sizes)
     if min(numbers) < 1 or min(config.workers, config.resamples, config.seed) < 0:
         raise UsageError(
             "--seeds, --images, --images-seen and --sizes must be 1 or more, --workers, "
             "--resamples and --seed 0 or more."
         )
-    if preset.people < 2:
-        raise UsageError("--people must be 2 or more: some are learned from, some watched.")
+    batch = TrainLandmarksConfig.batch_images
+    if preset.images_seen < batch:
+        raise UsageError(f"--images-seen must be {batch} or more, the images of one step.")
     if preset.images % preset.people:
         raise UsageError(
             f"--images {preset.images} must be a multiple of --people, {preset.people}."
         )
-    if preset.sizes and max(preset.sizes) >= preset.images:
-        raise UsageError(f"--sizes must be less than --images, {preset.images}.")
+    n_learned = preset.images - preset.images // preset.people * preset.n_watched
+    if preset.sizes and max(preset.sizes) >= n_learned:
+        raise UsageError(
+            f"--sizes must be less than {n_learned}: of {preset.images} images of {preset.people} "
+            f"people, so many are learned from, those of {preset.n_watched} are watched."
+        )
     if REFERENCE not in preset.arms:
         raise UsageError("--arms needs b, the arm with which the others are compared.")
     if config.real is None and (real := sorted(with_real & set(preset.arms))):
@@ -213,7 +229,7 @@ def _missing(arms: tuple[str, ...], models: dict[str, Path | None]) -> Iterator[
         try:
             ct_generator.generator_folder(models[GENERATED])
         except UnreadableFileError as error:
-            yield GENERATED, str(error)
+            yield GENERATED, _in_our_words(error, GENERATED)
         else:
             ct_generator.check_generator(models[GENERATED])
     for arm, condition in ((VIEW, "view"), (ANATOMY, "anatomy")):
@@ -222,9 +238,14 @@ def _missing(arms: tuple[str, ...], models: dict[str, Path | None]) -> Iterator[
             try:
                 sample.model_folder(config)
             except UnreadableFileError as error:
-                yield arm, str(error)
+                yield arm, _in_our_words(error, arm)
             else:
                 sample.plan_set(config)
+
+
+def _in_our_words(error: XraySynthError, arm: str) -> str:
+    """What another verb says, which calls an arm's model --model."""
+    return str(error).replace("--model", MODEL_OPTIONS[arm])
 
 
 def _sample_config(condition: str, model: Path | None) -> sample.SampleConfig:

@@ -151,7 +151,7 @@ def make_target(plan: StudyPlan, workers: int, progress: Progress) -> None:
 
 def _write_real_images(plan: StudyPlan, progress: Progress) -> None:
     """Real images as files, which `detect` reads."""
-    paths = [plan.image_folders[subject] / f"{key}.tiff" for key, subject in plan.real_images]
+    paths = plan.real_files
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     samples = open_set(plan.truth)
     for number in tracked(missing, "real images", len(missing), progress):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from XraySynthLib.data.sets import SET_NAME, split_by_subject
+from XraySynthLib.workflows.evaluate import PAGE_NAME
 from XraySynthLib.workflows.generate import N_HELD_OUT
 
 REAL, RENDERED, GENERATED, VIEW, ANATOMY = "a", "b", "c", "d1", "d2"
@@ -59,6 +61,12 @@ class Preset:
     target_grid: str = "wide"
     target_views: int = 24
     target_px: int = 384
+
+    @property
+    def n_watched(self) -> int:
+        """People of each arm whose images are validated on, not learned from."""
+        everybody = {str(person): () for person in range(self.people)}
+        return [*split_by_subject(everybody, SPLIT, 0).values()].count("val")
 
 
 PRESETS = {
@@ -153,6 +161,12 @@ class StudyPlan:
         return {name: self.output / "target" / name for name in self.specimens}
 
     @property
+    def real_files(self) -> list[Path]:
+        """A file of each real image, which `detect` reads."""
+        folders = self.image_folders
+        return [folders[subject] / f"{key}.tiff" for key, subject in self.real_images]
+
+    @property
     def runs(self) -> list[Run]:
         """Every run, those that the report needs most first."""
         whole = [Run(arm, seed) for seed in range(self.preset.seeds) for arm in self.arms]
@@ -192,7 +206,7 @@ one detected in; a run's other work. A GPU's are not known."""
 
 
 def costs_s(plan: StudyPlan) -> Iterator[tuple[str, float]]:
-    """What there is to do, and about how many seconds of one core it takes."""
+    """What a study consists of, and about how many seconds of one core are left to do; 0: done."""
     preset, images = plan.preset, plan.preset.images
     each = {
         RENDERED: PERSON_S * preset.people + DRR_S * images,
@@ -201,18 +215,27 @@ def costs_s(plan: StudyPlan) -> Iterator[tuple[str, float]]:
         ANATOMY: ANATOMY_S * images + BONES_S * preset.people,
     }
     for arm in plan.set_arms:
-        yield f"sets/{arm}: {images} images of {preset.people} people, {ARMS[arm]}", each[arm]
+        what = f"sets/{arm}: {images} images of {preset.people} people, {ARMS[arm]}"
+        yield what, 0.0 if (plan.set_of(arm) / SET_NAME).is_file() else each[arm]
     n_tested = len(plan.real_images)
     if plan.real is None:
         n_people = N_HELD_OUT
         n_tested = n_people * preset.target_views
         cost = n_people * HELD_OUT_S.get(preset.target_grid, 0.0) + 2 * DRR_S * n_tested
-        yield f"target: {n_tested} images of {n_people} held-out people", cost
+        what = f"target: {n_tested} images of {n_people} held-out people"
+        yield what, 0.0 if (plan.truth / SET_NAME).is_file() else cost
     else:
-        yield f"target: {n_tested} real images of {len(plan.specimens)} specimens", 0.2 * n_tested
-    n_trainings = sum(len(plan.left_out_in(run)) for run in plan.runs)
+        n_missing = sum(not path.is_file() for path in plan.real_files)
+        what = f"target: {n_tested} real images of {len(plan.specimens)} specimens"
+        yield what, 0.2 * n_missing
+    missing = [run for run in plan.runs if not (plan.report(run) / PAGE_NAME).is_file()]
+    n_trainings, n_left = (
+        sum(len(plan.left_out_in(run)) for run in runs) for runs in (plan.runs, missing)
+    )
     seen_s = SEEN_S[min(SEEN_S, key=lambda side: abs(side - preset.side_px))] * preset.images_seen
+    n_done = n_trainings - n_left
+    done = f", {n_done} of them done" if 0 < n_done < n_trainings else ""
     yield (
-        f"{n_trainings} trainings of {preset.images_seen} images",
-        n_trainings * (seen_s + START_S) + len(plan.runs) * n_tested * DETECT_S,
+        f"{n_trainings} trainings of {preset.images_seen} images{done}",
+        n_left * (seen_s + START_S) + len(missing) * n_tested * DETECT_S,
     )

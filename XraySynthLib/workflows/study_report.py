@@ -1,13 +1,13 @@
 """The report of a study: a page and a PDF with the table and figures, and all numbers as CSV."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from XraySynthLib.data.formats import atomic_path
 from XraySynthLib.data.sets import SET_NAME, SetDescription, open_set
 from XraySynthLib.evaluation import Comparison, Plane, compare, read_predictions
 from XraySynthLib.evaluation import arms as data
@@ -20,8 +20,9 @@ from XraySynthLib.workflows.config import Progress
 from XraySynthLib.workflows.evaluation_report import UNKNOWN, number, percent
 from XraySynthLib.workflows.progress import tracked
 from XraySynthLib.workflows.report import heading, paragraph, picture, table, write_page
+from XraySynthLib.workflows.report_pdf import Cells, write_pdf
 from XraySynthLib.workflows.study_parts import MODEL_FOLDER
-from XraySynthLib.workflows.study_plan import ARMS, MIXTURES, REAL, REFERENCE, SPLIT, Run, StudyPlan
+from XraySynthLib.workflows.study_plan import ARMS, MIXTURES, REAL, REFERENCE, Run, StudyPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 TITLE = "Which images train a landmark detector?"
 PAGE_NAME, PDF_NAME = "report.html", "report.pdf"
 ARM = "arm"
-PAGE_INCHES = (11.7, 8.3)
 Drawn = list[tuple[str, "Figure"]]
 
 
@@ -38,7 +38,9 @@ def write_study(plan: StudyPlan, n_resamples: int, progress: Progress) -> Path:
     page = plan.output / PAGE_NAME
     page.unlink(missing_ok=True)
     for name in ("tables", "figures"):
-        (plan.output / name).mkdir(exist_ok=True)
+        if (plan.output / name).exists():  # of other arms and sizes, perhaps
+            shutil.rmtree(plan.output / name)
+        (plan.output / name).mkdir()
     truth = open_set(plan.truth)
     runs = {
         run: compare(truth, read_predictions(plan.found(run)))
@@ -91,7 +93,8 @@ def write_study(plan: StudyPlan, n_resamples: int, progress: Progress) -> Path:
         ),
         paragraph("Numbers: tables/*.csv. Each training: reports/ARM-SEED/report.html."),
     ]
-    _write_pdf(plan.output / PDF_NAME, said, (main, beside), [figure for _, figure in figures])
+    drawn = [figure for _, figure in figures]
+    write_pdf(plan.output / PDF_NAME, TITLE, said, (main, beside), drawn)
     write_page(TITLE, content, page)
     return page
 
@@ -124,8 +127,8 @@ def _what_it_is(plan: StudyPlan, found: Comparison, n_resamples: int) -> list[st
         first,
         f"Every detector is the same network, trained on {preset.images_seen} randomised images of "
         f"{preset.side_px} px, drawn from {preset.images} X-rays of {preset.people} people an arm "
-        f"({SPLIT[1]:.0%} of the people are watched, not learned from; arm {REAL} has the real "
-        f"images there are). Trainings of each arm: {preset.seeds}.",
+        f"({preset.n_watched} of them watched, not learned from; arm {REAL} has the real images "
+        f"there are). Trainings of each arm: {preset.seeds}.",
     ]
     texts += [f"Arm {arm} is left out: {why}" for arm, why in plan.left_out.items()]
     if "d2" in plan.arms:
@@ -142,9 +145,6 @@ def _what_it_is(plan: StudyPlan, found: Comparison, n_resamples: int) -> list[st
             "percentile intervals are too narrow."
         )
     return texts
-
-
-Cells = tuple[Sequence[str], list[list[str]]]
 
 
 def _main_table(
@@ -265,26 +265,3 @@ def _write_figures(
 
 def _n_learned(folder: Path) -> int:
     return SetDescription.read(folder / SET_NAME).n_images_of("train")
-
-
-def _write_pdf(
-    path: Path, said: Sequence[str], tables: Sequence[Cells], figures: Sequence["Figure"]
-) -> None:
-    """What was done, the tables, a page a figure; the same bytes for the same numbers."""
-    from matplotlib.backends.backend_pdf import PdfPages
-    from matplotlib.figure import Figure
-
-    first = Figure(figsize=PAGE_INCHES, layout="constrained")
-    panels = first.subplots(1 + len(tables), 1)
-    panels[0].text(0, 1, "\n".join([TITLE, *said]), wrap=True, va="top", fontsize=8)
-    for panel, (header, rows) in zip(panels[1:], tables, strict=True):
-        if rows:
-            panel.table(rows, colLabels=header, loc="center").auto_set_column_width(
-                [*range(len(header))]
-            )
-    for panel in panels:
-        panel.set_axis_off()
-    undated = {"Title": TITLE, "CreationDate": None}
-    with atomic_path(path) as temporary, PdfPages(temporary, metadata=undated) as pdf:
-        for figure in (first, *figures):
-            pdf.savefig(figure)
