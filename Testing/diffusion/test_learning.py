@@ -141,7 +141,7 @@ def silent(condition):
 def test_what_is_not_left_to_be_learned_of_heatmaps(time, expected):
     network = silent("view")
     state = torch.full((1, 10, 16, 16), 0.5)
-    told = torch.zeros(1, 6, 16, 16), torch.zeros(1, N_FEATURES)
+    told = torch.zeros(1, 30, 16, 16), torch.zeros(1, N_FEATURES)
     made = network(state, torch.tensor([[0.3, time]]), *told)
     assert not made[:, :4].any()
     assert made[0, 4:].flatten()[0].item() == pytest.approx(expected, rel=1e-5)

@@ -81,17 +81,19 @@ class TestTrain:
     def test_what_a_run_holds(self, runs, condition):
         run = runs[condition]
         names = {path.name for path in run.iterdir()}
-        assert names - {"maps"} == {
+        assert names == {
             "config.json", "versions.json", "log.jsonl", "checkpoint", "tensorboard", "model",
-            "loss.png", "samples.png",
+            "loss.png", "samples.png", "maps",
         }  # fmt: skip
-        assert ("maps" in names) == (condition == "anatomy")
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         assert [line["images"] for line in log] == [16, 24]
         assert {"loss", "image", "val_loss", "val_image"} <= set(log[0])
         assert ("heatmaps" in log[0]) == (condition == "view")
         model = json.loads((run / "model" / "config.json").read_text())
         assert set(model["people"]) == set(PEOPLE) and model["kvp"] == [80, 90]
+        (left, right), _, (near, far) = model["places_mm"]
+        assert -40 < left < right < 40 and 590 < near < far < 720
+        assert -15 <= model["rolls_deg"][0] < model["rolls_deg"][1] <= 15
         assert model["landmark_names"] == list(NAMES) and model["training"]["images_seen"] == 24
 
     def test_a_run_goes_on_with_the_maps_it_has(
@@ -116,7 +118,9 @@ class TestTrain:
         began, ended = load_file(runs[other] / weights), load_file(run / weights)
         for name, tensor in began.items():
             if other == "anatomy" and name.startswith(("conv_in", "conv_out")):
-                # Those of the image, which are first.
+                # Those of the image, which are first, and of the maps, which are last.
+                if name == "conv_in.weight":
+                    assert torch.allclose(ended[name][:, -28:], tensor[:, -28:], atol=1e-3)
                 along = (slice(None), slice(4)) if name == "conv_in.weight" else slice(4)
                 tensor, ended[name] = tensor[along], ended[name][along]
             assert torch.allclose(ended[name].float(), tensor.float(), atol=1e-3), name
@@ -140,6 +144,8 @@ class TestTrain:
         refused(2, "multiple of 4", "--side-px", 33)
         refused(2, "multiples of 8", "--channels", 12, 16)
         refused(2, "--learning-rate above 0", "--learning-rate", "nan")
+        refused(2, "--weight-decay must be 0 or more", "--weight-decay", "nan")
+        refused(2, "--weights needs a number", "--weights", "inf")
         refused(2, "--warmup-images", "--warmup-images", 24)
         refused(2, "leave it out", "--subjects", subjects)
         refused(1, "does not exist", "--data", tmp_path / "none")
@@ -245,8 +251,9 @@ class TestSample:
         for one in open_set(tmp_path / "set"):
             made_by = one.provenance.config["sampler"]
             assert (made_by["refused"], made_by["complaint"]) == (TRIES - 1, "residual")
-        share = f"{100 * (TRIES - 1) / TRIES:.1f}% of what was made was refused"
-        assert share in (tmp_path / "set" / "index.html").read_text()
+        page = (tmp_path / "set" / "index.html").read_text()
+        assert "The landmarks of 100.0% of what was made can be nobody" in page
+        assert "4 images have such landmarks still" in page
 
     def test_a_detector_can_be_trained_on_it(self, runs, xraysynth, tmp_path):
         words = ("--split", 1, 1, 0)
@@ -260,11 +267,29 @@ class TestSample:
         model = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
         assert set(PEOPLE) <= set(model["people"])
 
-    def test_views_that_were_never_trained(self, runs, xraysynth, tmp_path):
-        words = ("--primary-deg", 170, 180, "--progress", "auto", "--dry-run")
+    @pytest.mark.parametrize(
+        ("options", "warned"),
+        [
+            ((), ""),
+            (("--primary-deg", 170, 180), "4 of 4 views look from where"),
+            (("--roll-deg", 90, 91), "4 of 4 views look from where"),
+            (("--source-to-isocenter-mm", 350, 400), "4 of 4 views look from where"),
+            (("--aim-offset-mm", 0, 0, 150), "4 of 4 views look from where"),
+            (("--kvp", 80, 120), "trained at 80 to 90 kVp, not at 80 to 120"),
+        ],
+    )
+    def test_what_was_never_trained(self, runs, xraysynth, tmp_path, options, warned):
+        words = ("--isocenter-offset-mm", 0, 0, "--progress", "auto", "--dry-run", *options)
         outcome = sample(xraysynth, runs["view"], "view", tmp_path / "set", *words)
         assert outcome.code == 0
-        assert "4 of 4 views look from where the sampler was never trained" in outcome.err
+        assert warned in outcome.err and ("never trained" in outcome.err) == ("4 of" in warned)
+
+    def test_views_by_default(self, tmp_path):
+        from XraySynthLib.workflows.sample import SampleConfig, plan_set
+
+        for count, views in ((15, 5), (20, 10), (7, 7), (11, 1)):
+            config = SampleConfig(output=tmp_path / "set", count=count)
+            assert plan_set(config)[0].description.images_per_subject == views
 
     @pytest.mark.parametrize(("spacing_mm", "warned"), [(5, False), (5.2, False), (8, True)])
     def test_a_field_of_view_that_was_never_trained(
@@ -314,6 +339,7 @@ class TestSample:
         refused(2, "is for --condition view", condition="anatomy")
         refused(2, "less than --source-to-detector-mm", "--source-to-detector-mm", 650)
         refused(2, "--steps", "--steps", 0)
+        refused(2, "--views", "--views", 0)
         refused(2, "--format coco", "--format", "coco")
         refused(1, "holds no X-ray sampler", run=tmp_path)
         assert not output.exists()
@@ -344,6 +370,8 @@ class TestSample:
             ("window", [2, 2], "window must rise"),
             ("quantity", "x", "no quantity 'x'"),
             ("directions_deg", [[0]], "directions_deg must be 2 numbers"),
+            ("rolls_deg", [2, 1], "rolls_deg must not fall"),
+            ("places_mm", [[0, 1]], "places_mm must be a list of three pairs"),
             ("fields_deg", [0, 9], "fields_deg must be finite and above 0"),
             ("kvp", "80", "kvp must be a list of whole numbers"),
             ("network", {"condition": "view"}, "network lacks 'n_landmarks'"),

@@ -18,16 +18,13 @@ from XraySynthLib.diffusion.heatmaps import gaussian_maps
 from XraySynthLib.diffusion.network import NetworkConfig, to_cells
 from XraySynthLib.diffusion.store import Pelvis, XrayStore
 from XraySynthLib.diffusion.views import mirrored_view, view_features
-from XraySynthLib.geometry import View
 
 WITHHELD_SHARE = 0.1
 SAME_TIME_SHARE = 0.5
 """How often image and heatmaps are at one time; else landmarks may be ahead of the image, or
 behind."""
-TOLD_CELLS = 1.5
-"""Standard deviation of a known landmark that the image is to show."""
-GUIDE_CELLS = 3.0
-"""Standard deviation of the mean pelvis' landmarks, which show where the view has a pelvis."""
+TOLD_CELLS = {"anatomy": 1.5, "view": 3.0}
+"""Standard deviation of a landmark that is told: known, or the mean pelvis'."""
 
 Example = dict[str, torch.Tensor]
 
@@ -42,7 +39,8 @@ class Examples:
         mean_mm: (K, 3) landmarks of the mean pelvis.
         config: The network.
         seed: The run's.
-        bones: Of each store, the `anatomy_maps.bone_maps` of each image; for "anatomy".
+        bones: Of each store, the `anatomy_maps.bone_maps` of each image; for "view" those of the
+            mean pelvis.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class Examples:
         mean_mm: NDArray,
         config: NetworkConfig,
         seed: int,
-        bones: Sequence[Sequence[NDArray]] | None = None,
+        bones: Sequence[Sequence[NDArray]],
     ) -> None:
         self.stores, self.pelves, self.mean_mm = stores, pelves, mean_mm
         self.config, self.seed, self.bones = config, seed, bones
@@ -84,21 +82,19 @@ class Examples:
         view, points_px = store.views[index], store.points_px[index]
         visible = store.visible[index]
         center = self.pelves[store.subjects[index]].center_ras_mm
-        bones = None if self.bones is None else self.bones[source][index]
+        bones = self.bones[source][index]
         if mirror:
             view = mirrored_view(view, center)
             image = image[:, ::-1]
             points_px = points_px[self.partners] * [-1, 1] + [config.side_px - 1, 0]
             visible = visible[self.partners]
-            bones = None if bones is None else bones[MIRRORED_ORDER, :, ::-1]
+            bones = bones[MIRRORED_ORDER, :, ::-1]
         data = to_cells(torch.from_numpy(np.ascontiguousarray(image)[None]), config.cell_px)
         if config.condition == "view":
             seen = np.where(visible[:, None], points_px, np.nan)
             data = torch.cat([data, heatmaps(seen, config)])
-            maps = guide_maps(self.mean_mm, view, center, config)
-        else:
-            assert bones is not None
-            maps = anatomy_condition(bones, points_px, config)
+            points_px = view.project(self.mean_mm + center)
+        maps = told_maps(bones, points_px, config)
         features = view_features(view, center, store.kvp[index])
         return {"data": data, "maps": maps, "features": torch.from_numpy(features)}
 
@@ -108,24 +104,17 @@ def heatmaps(points_px: NDArray, config: NetworkConfig) -> torch.Tensor:
     return 2 * gaussian_maps(_cells(points_px, config), config.side) - 1
 
 
-def guide_maps(
-    mean_mm: NDArray, view: View, center_ras_mm: NDArray, config: NetworkConfig
-) -> torch.Tensor:
-    """(K, side, side) where a view would show the mean pelvis: the view, said pixel by pixel."""
-    points_px = view.project(mean_mm + center_ras_mm)
-    return gaussian_maps(_cells(points_px, config), config.side, GUIDE_CELLS)
-
-
-def anatomy_condition(bones: NDArray, points_px: NDArray, config: NetworkConfig) -> torch.Tensor:
-    """(maps, side, side) bones and landmarks as the image is to show them.
+def told_maps(bones: NDArray, points_px: NDArray, config: NetworkConfig) -> torch.Tensor:
+    """(maps, side, side) what a network is told beside numbers.
 
     Args:
-        bones: (bones, rows, columns) of `anatomy_maps.bone_maps`.
-        points_px: (K, 2) landmarks, column and row, in the image or not.
+        bones: (bones, rows, columns) of `anatomy_maps.bone_maps`, which "anatomy" is to show; for
+            "view" the mean pelvis', which say where and how the view has a pelvis.
+        points_px: (K, 2) landmarks of the same bones, column and row, in the image or not.
         config: The network.
     """
     lengths = torch.from_numpy(np.ascontiguousarray(emphasised(bones)))
-    landmarks = gaussian_maps(_cells(points_px, config), config.side, TOLD_CELLS)
+    landmarks = gaussian_maps(_cells(points_px, config), config.side, TOLD_CELLS[config.condition])
     return torch.cat([to_cells(lengths, config.cell_px), landmarks])
 
 

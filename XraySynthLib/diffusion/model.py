@@ -29,7 +29,8 @@ from XraySynthLib.diffusion.network import ConditionedVelocity, NetworkConfig, b
 from XraySynthLib.diffusion.plausibility import LandmarkPrior
 from XraySynthLib.diffusion.store import from_network
 from XraySynthLib.errors import UnreadableFileError
-from XraySynthLib.geometry import Intrinsics, View
+from XraySynthLib.geometry import Intrinsics, View, carm_from_view
+from XraySynthLib.geometry.transforms import inverse_rigid
 from XraySynthLib.training.flow import step_times
 from XraySynthLib.training.model_folder import (
     CONFIG_NAME,
@@ -56,6 +57,8 @@ DIRECTION_DEG = 5.0
 """Directions of the training's views are noted to this."""
 FAR_DEG = 1.5 * DIRECTION_DEG
 """A view farther than this from all of them is none that the network knows."""
+FAR_MM = 20.0
+"""A pelvis may be so far beyond the places of the training's."""
 FIELD_TOLERANCE = 0.05
 """A field of view may be so much smaller or larger, as a share, than those of the training."""
 
@@ -71,6 +74,9 @@ class SamplerConfig:
         quantity: Of its images, "line-integral" (without noise) or "display".
         window: Values that are -1 and 1 for the network, before detail is raised (`emphasis`).
         directions_deg: (primary, secondary) of the training's views, rounded.
+        rolls_deg: Least and greatest roll of the training's views; None where it is not known.
+        places_mm: Least and greatest x, y and z of the middle between the hip centres in the
+            cameras' frames; empty where they are not known.
         fields_deg: Least and greatest field of view of the training; None where it is not known.
         kvp: Tube voltages of the training; empty where they are not known.
         people: Everybody behind the training images; whoever is tested on must not be among them.
@@ -88,6 +94,8 @@ class SamplerConfig:
     quantity: str
     window: tuple[float, float]
     directions_deg: tuple[tuple[float, float], ...] = ()
+    rolls_deg: tuple[float, float] | None = None
+    places_mm: tuple[tuple[float, float], ...] = ()
     fields_deg: tuple[float, float] | None = None
     kvp: tuple[int, ...] = ()
     people: tuple[str, ...] = ()
@@ -110,16 +118,32 @@ class SamplerConfig:
             raise ValueError("directions_deg must be a list of pairs.")
         for direction in self.directions_deg:
             check_numbers("directions_deg", direction, 2)
+        if self.rolls_deg is not None:
+            check_numbers("rolls_deg", self.rolls_deg, 2, rising=True)
+        if not isinstance(self.places_mm, tuple) or len(self.places_mm) not in (0, 3):
+            raise ValueError("places_mm must be a list of three pairs.")
+        for place in self.places_mm:
+            check_numbers("places_mm", place, 2, rising=True)
         if self.fields_deg is not None:
             check_numbers("fields_deg", self.fields_deg, 2, above=0, rising=True)
         if self.kvp != ():
             check_levels(kvp=self.kvp)
 
-    def knows(self, view: View) -> bool:
-        """Whether views like this one were trained on."""
+    def knows(self, view: View, center_ras_mm: NDArray) -> bool:
+        """Whether views like this one were trained on, as far as that is known.
+
+        Args:
+            view: The view.
+            center_ras_mm: (3,) the middle between the hip centres.
+        """
         trained = np.array(self.directions_deg).reshape(-1, 2)
         cosines = beam(*trained.T).T @ view.ras_from_camera[:3, 2]
-        return bool((cosines >= np.cos(np.deg2rad(FAR_DEG))).any())
+        known = [(cosines >= np.cos(np.deg2rad(FAR_DEG))).any()]
+        if self.rolls_deg is not None:
+            known.append(_within(roll_deg(view), self.rolls_deg, DIRECTION_DEG))
+        for place, limits in zip(place_mm(view, center_ras_mm), self.places_mm, strict=False):
+            known.append(_within(place, limits, FAR_MM))
+        return bool(all(known))
 
     def knows_field(self, intrinsics: Intrinsics) -> bool:
         """Whether fields of view like this one were trained on, as far as that is known."""
@@ -128,6 +152,20 @@ class SamplerConfig:
         least, greatest = self.fields_deg
         share = FIELD_TOLERANCE
         return least * (1 - share) <= field_deg(intrinsics) <= greatest * (1 + share)
+
+
+def _within(value: float, limits: tuple[float, float], tolerance: float) -> bool:
+    return limits[0] - tolerance <= value <= limits[1] + tolerance
+
+
+def roll_deg(view: View) -> float:
+    """How the C-arm is turned about its beam."""
+    return carm_from_view(view, view.intrinsics.source_to_detector_mm / 2).roll_deg
+
+
+def place_mm(view: View, center_ras_mm: NDArray) -> NDArray:
+    """(3,) a point in the camera's frame."""
+    return (inverse_rigid(view.ras_from_camera) @ [*center_ras_mm, 1])[:3]
 
 
 def field_deg(intrinsics: Intrinsics) -> float:
@@ -306,9 +344,19 @@ def load_sampler(folder: Path, device: torch.device | None = None) -> Sampler:
     config = read_sampler_config(folder)
     network = ConditionedVelocity(config.network)
     fill(network.unet, folder / WEIGHTS_NAME)
+    prior = read_prior(folder, config.network.n_landmarks)
+    return Sampler(config, network, prior, sha256_of(folder / WEIGHTS_NAME), device)
+
+
+def read_prior(folder: Path, n_landmarks: int) -> LandmarkPrior:
+    """Read what the landmarks of a model's people are like.
+
+    Raises:
+        UnreadableFileError: If the file is not there, damaged, or of other landmarks.
+    """
     path = folder / LANDMARKS_NAME
     try:
-        prior = _read_prior(load_file(path), config.network.n_landmarks)
+        return _prior(load_file(path), n_landmarks)
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path} is missing; get the whole model.") from error
     except (OSError, SafetensorError) as error:
@@ -317,10 +365,9 @@ def load_sampler(folder: Path, device: torch.device | None = None) -> Sampler:
         raise UnreadableFileError(
             f"{path} does not fit what {CONFIG_NAME} says; get the model again."
         ) from error
-    return Sampler(config, network, prior, sha256_of(folder / WEIGHTS_NAME), device)
 
 
-def _read_prior(tensors: dict[str, torch.Tensor], n_landmarks: int) -> LandmarkPrior:
+def _prior(tensors: dict[str, torch.Tensor], n_landmarks: int) -> LandmarkPrior:
     mean, covariance = tensors["mean_mm"].numpy(), tensors["covariance_mm2"].numpy()
     if mean.shape != (n_landmarks, 3) or covariance.shape != (mean.size, mean.size):
         raise ValueError("another number of landmarks")

@@ -25,8 +25,9 @@ class NetworkConfig:
     """What a network is made of.
 
     Attributes:
-        condition: "view": the image and its heatmaps are made together, told the view. "anatomy":
-            the image is made, told the view, projected bones and landmarks.
+        condition: "view": the image and its heatmaps are made together, told the view, also as
+            bones and landmarks of the mean pelvis. "anatomy": the image is made, told the view,
+            bones and landmarks.
         n_landmarks: Heatmaps.
         side_px: Rows and columns of the images.
         cell_px: Pixels along a cell of the network's grid (pixel-unshuffle).
@@ -79,7 +80,7 @@ class NetworkConfig:
     @property
     def n_maps(self) -> int:
         """Channels of what is told beside the view: see `examples`."""
-        return self.n_landmarks + (self.n_image * N_BONES if self.condition == "anatomy" else 0)
+        return self.n_image * N_BONES + self.n_landmarks
 
 
 def build_unet(config: NetworkConfig) -> UNet2DConditionModel:
@@ -138,7 +139,7 @@ class ConditionedVelocity(nn.Module):
 
 
 def begin_with(network: ConditionedVelocity, other: ConditionedVelocity) -> None:
-    """Give a network another's weights; of another condition's, all but those of the maps.
+    """Give a network another's weights; of another condition's, all but those of the heatmaps.
 
     Raises:
         ValueError: If the networks' sizes differ.
@@ -148,9 +149,10 @@ def begin_with(network: ConditionedVelocity, other: ConditionedVelocity) -> None
         raise ValueError("the networks' sizes differ")
     weights = other.unet.state_dict()
     if theirs.condition != config.condition:
-        own, n_image = network.unet.state_dict(), config.n_image
-        # Channels of the image come first, in what goes in and in what comes out.
+        own, n_image, n_maps = network.unet.state_dict(), config.n_image, config.n_maps
+        # Channels of the image come first, in what goes in and in what comes out; maps last.
         own["conv_in.weight"][:, :n_image] = weights["conv_in.weight"][:, :n_image]
+        own["conv_in.weight"][:, -n_maps:] = weights["conv_in.weight"][:, -n_maps:]
         own["conv_out.weight"][:n_image] = weights["conv_out.weight"][:n_image]
         own["conv_out.bias"][:n_image] = weights["conv_out.bias"][:n_image]
         for name in ("conv_in.weight", "conv_out.weight", "conv_out.bias"):

@@ -32,8 +32,9 @@ from XraySynthLib.workflows.sample_images import (
     SampleRecipe,
     acquisition_of,
     make_part,
+    middle_of,
 )
-from XraySynthLib.workflows.set_report import refused_share
+from XraySynthLib.workflows.set_report import refusals
 from XraySynthLib.workflows.workers import usable_threads
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class SampleConfig(AcquisitionOptions, DeviceConfig):
             are projected first. view: image and landmarks are made together, of nobody.
         model: Folder of the sampler, by default the one that comes with XraySynth.
         format: How the files are laid out.
-        views: Images of a person; --count is a multiple of it. With view they only go into one
-            split.
+        views: Images of a person; --count is a multiple of it. By default up to 10. With view
+            they only go into one split.
         quantity: What the images are; by default what the format is used with.
         detail: Fine detail added to display images, as a console does; 0 for none.
         steps: Evaluations of the network for an image.
@@ -114,8 +115,7 @@ def run(config: SampleConfig) -> Path | str:
         config.output, plan, make, lambda missing: None, config.verify, config.progress
     )
     if config.condition == "view" and findings.missing:
-        share = refused_share(config.output, plan.description)
-        say(f"{100 * share:.1f}% of what was made was refused and made again.", config.progress)
+        say(refusals(config.output, plan.description), config.progress)
     return str(findings) if config.verify else config.output
 
 
@@ -154,7 +154,9 @@ def model_folder(config: SampleConfig) -> Path:
 
 def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
     """Decide everything that decides the set, and check it; also what the model is."""
-    views = config.views or min(DEFAULT_VIEWS, max(config.count, 1))
+    views = config.views
+    if views is None:  # as many as divide --count
+        views = next(n for n in range(DEFAULT_VIEWS, 0, -1) if config.count % n == 0)
     if min(config.count, views, config.batch, config.part_size, config.steps) < 1:
         raise UsageError("--count, --views, --batch, --part-size and --steps must be 1 or more.")
     if config.count > MAX_IMAGES or config.seed < 0 or not 0 <= (config.guidance or 0) <= 20:
@@ -168,7 +170,7 @@ def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
         raise UsageError(f"--output {config.output} is a file; name a folder.")
     folder = model_folder(config)
     need_torch_packages("Sampling", "diffusers")
-    from XraySynthLib.diffusion.model import WEIGHTS_NAME, read_sampler_config
+    from XraySynthLib.diffusion.model import WEIGHTS_NAME, read_prior, read_sampler_config
 
     model = read_sampler_config(folder)
     if model.network.condition != config.condition:
@@ -178,6 +180,7 @@ def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
         )
     if not (folder / WEIGHTS_NAME).is_file():
         raise UnreadableFileError(f"{folder / WEIGHTS_NAME} is missing; get the whole model.")
+    read_prior(folder, model.network.n_landmarks)
     recipe = _recipe(config, model, sha256_of(folder / WEIGHTS_NAME))
     people = tuple(sorted({*model.people, *_behind_bones(config)}))
     names = [
@@ -256,7 +259,7 @@ def _recipe(config: SampleConfig, model: "SamplerConfig", sha256: str) -> Sample
 
 def _warn_of_views(config: SampleConfig, plan: SamplePlan, model: "SamplerConfig") -> None:
     """Say how many of the first views, and whether the field, are none the model was trained on."""
-    from XraySynthLib.diffusion.model import field_deg
+    from XraySynthLib.diffusion.model import field_deg, read_prior
 
     intrinsics = plan.recipe.intrinsics
     if model.fields_deg is not None and not model.knows_field(intrinsics):
@@ -268,11 +271,19 @@ def _warn_of_views(config: SampleConfig, plan: SamplePlan, model: "SamplerConfig
             config.progress,
         )
     n_looked_at = min(config.count, N_VIEWS_LOOKED_AT)
-    views = (acquisition_of(item, plan.recipe, np.zeros(3)).view for item in range(n_looked_at))
-    n_far = sum(not model.knows(view) for view in views)
+    aim = middle_of(read_prior(model_folder(config), model.network.n_landmarks).mean_mm)
+    views = (acquisition_of(item, plan.recipe, aim).view for item in range(n_looked_at))
+    n_far = sum(not model.knows(view, np.zeros(3)) for view in views)
     if n_far:
         say(
-            f"{n_far} of {n_looked_at} views look from where the sampler was never trained; do not "
-            "trust their images.",
+            f"{n_far} of {n_looked_at} views look from where the sampler was never trained: by "
+            "their angles, or by where the pelvis is to the C-arm; do not trust their images.",
+            config.progress,
+        )
+    kvp = plan.recipe.ranges.kvp
+    if model.kvp and not min(model.kvp) <= min(kvp) <= max(kvp) <= max(model.kvp):
+        say(
+            f"The sampler was trained at {min(model.kvp)} to {max(model.kvp)} kVp, not at "
+            f"{min(kvp)} to {max(kvp)}.",
             config.progress,
         )

@@ -197,7 +197,8 @@ class _Maker:
     ) -> None:  # fmt: skip
         import torch
 
-        from XraySynthLib.diffusion.examples import anatomy_condition, guide_maps
+        from XraySynthLib.diffusion.anatomy_maps import bone_maps, mean_bone_maps
+        from XraySynthLib.diffusion.examples import told_maps
         from XraySynthLib.diffusion.store import HIP_CENTERS
         from XraySynthLib.diffusion.views import view_features
 
@@ -215,20 +216,18 @@ class _Maker:
         views = [acquisition.view for acquisition in self.acquisitions]
         self.views = views
         if self.anatomy is None:
-            maps = [guide_maps(mean_mm, view, self.center, network) for view in views]
+            points = mean_mm + self.center
+            bones = mean_bone_maps(self.center, views)
         else:
-            from XraySynthLib.diffusion.anatomy_maps import bone_maps
-
             order = [
                 self.anatomy.landmarks.names.index(name) for name in sampler.config.landmark_names
             ]
             points = self.anatomy.landmarks.points_ras_mm[order]
             bones = bone_maps(self.anatomy.labels, self.anatomy.ras_from_ijk, views)
-            maps = [
-                anatomy_condition(one, view.project(points), network)
-                for one, view in zip(bones, views, strict=True)
-            ]
-        self.maps: list[torch.Tensor] = maps
+        self.maps: list[torch.Tensor] = [
+            told_maps(one, view.project(points), network)
+            for one, view in zip(bones, views, strict=True)
+        ]
         self.features = [
             torch.from_numpy(view_features(view, self.center, self._kvp(acquisition)))
             for view, acquisition in zip(views, self.acquisitions, strict=True)

@@ -41,12 +41,22 @@ class Statistics:
     n_visible: Counter[int] = field(default_factory=Counter)
     kvp: Counter[int] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
+    made_again: int = 0
+    implausible: int = 0
 
     @property
-    def refused_share(self) -> float:
-        """Share of what a sampler made that was refused and made again."""
-        return self.refused / max(self.refused + self.images.total(), 1)
+    def refusals(self) -> str:
+        """What a sampler made whose landmarks were nobody's, in sentences."""
+        n_made = self.made_again + self.images.total()
+        share = (self.made_again + self.implausible) / max(n_made, 1)
+        text = f"The landmarks of {100 * share:.1f}% of what was made can be nobody's."
+        text += " Each of these images was made again."
+        if self.implausible:
+            text += (
+                f" {self.implausible} images have such landmarks still, as their records' "
+                "'complaint' says: do not train on them."
+            )
+        return text
 
 
 def write_set_report(folder: Path, description: SetDescription) -> None:
@@ -56,9 +66,8 @@ def write_set_report(folder: Path, description: SetDescription) -> None:
     write_sheet([_panel(sample) for sample in shown], N_COLUMNS, folder / SHEET_NAME, dpi=90)
     statistics = count(folder, description)
     refused = []
-    if statistics.refused:
-        share = statistics.refused_share
-        refused = [paragraph(f"{100 * share:.1f}% of what was made was refused and made again.")]
+    if statistics.made_again or statistics.implausible:
+        refused = [paragraph(statistics.refusals)]
     histograms = grey_values(samples, description)
     _draw(statistics, histograms, description, folder / STATISTICS_NAME)
     splits = Counter(subject.split for subject in description.subjects)
@@ -98,9 +107,9 @@ def count(folder: Path, description: SetDescription) -> Statistics:
             config = record["provenance"]["config"]
             exposure = config.get("acquisition", {}).get("exposure", {})
             statistics.kvp[exposure.get("kvp", 0)] += 1
-            statistics.refused += (
-                record["provenance"]["config"].get("sampler", {}).get("refused", 0)
-            )
+            made_by = config.get("sampler", {})
+            statistics.made_again += made_by.get("refused", 0)
+            statistics.implausible += made_by.get("complaint") is not None
             view = record["xray"]["view"]
             if view is not None and number % keep_every == 0:
                 direction = np.array(view["ras_from_camera"])[:3, 2]
@@ -108,9 +117,9 @@ def count(folder: Path, description: SetDescription) -> Statistics:
     return statistics
 
 
-def refused_share(folder: Path, description: SetDescription) -> float:
-    """Share of what a sampler made for a set that was refused and made again."""
-    return count(folder, description).refused_share
+def refusals(folder: Path, description: SetDescription) -> str:
+    """What a sampler made for a set whose landmarks were nobody's, in sentences."""
+    return count(folder, description).refusals
 
 
 def grey_values(

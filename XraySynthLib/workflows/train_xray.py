@@ -21,7 +21,7 @@ from XraySynthLib.workflows.subjects import SubjectFolder, find_subjects
 from XraySynthLib.workflows.workers import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from XraySynthLib.data import Sample
     from XraySynthLib.diffusion.examples import Examples
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from XraySynthLib.diffusion.network import NetworkConfig
     from XraySynthLib.diffusion.plausibility import LandmarkPrior
     from XraySynthLib.diffusion.store import Pelvis, XrayStore
+    from XraySynthLib.geometry import View
     from XraySynthLib.training.loop import TrainingState
     from XraySynthLib.training.run_folder import RunFolder
 
@@ -114,7 +115,7 @@ def check_inputs(config: TrainXrayConfig) -> None:
     if config.weights and (
         len(config.weights) != len(config.data)
         or min(config.weights) < 0
-        or not sum(config.weights) > 0
+        or not 0 < sum(config.weights) < np.inf
     ):
         raise UsageError(
             f"--weights needs a number of 0 or more for each of the {len(config.data)} sets."
@@ -124,6 +125,8 @@ def check_inputs(config: TrainXrayConfig) -> None:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more.")
     if not 0 <= config.warmup_images < config.images or not 0 < config.learning_rate < np.inf:
         raise UsageError("--warmup-images must be below --images, --learning-rate above 0.")
+    if not 0 <= config.weight_decay < np.inf:
+        raise UsageError("--weight-decay must be 0 or more.")
     if config.batch_images > config.images:
         raise UsageError("--batch-images is more than --images.")
     if min(config.workers, config.threads, config.seed, config.average_images) < 0:
@@ -204,11 +207,9 @@ def run(config: TrainXrayConfig) -> Path:
                 f"--start {config.start} is of another size than the options say."
             ) from error
     folder = RunFolder(config.output, _options(config))
-    bones = None
-    if config.condition == "anatomy":
-        bones = bones_of(config, [*stores, watched])
+    bones = bones_of(config, [*stores, watched], everybody)
     examples, validation = (
-        _examples(config, sources, everybody, prior, network, bones and bones[part])
+        _examples(config, sources, everybody, prior, network, bones[part])
         for sources, part in ((stores, slice(0, -1)), ([watched], slice(-1, None)))
     )
     folder.restore(state)
@@ -216,7 +217,7 @@ def run(config: TrainXrayConfig) -> Path:
     accelerator = Accelerator(mixed_precision=arithmetic, cpu=device.type == "cpu")
     state.average.model.to(accelerator.device)
     state.model, state.optimizer = accelerator.prepare(state.model, state.optimizer)
-    document = _document(config, network, stores, watched)
+    document = _document(config, network, stores, watched, everybody)
     if start is not None:
         people = {*document.people, *start.config.people}
         document = replace(document, people=tuple(sorted(people)))
@@ -331,8 +332,12 @@ def people_of(
     return everybody, with_limits(prior, fits)
 
 
-def bones_of(config: TrainXrayConfig, stores: "Sequence[XrayStore]") -> "list[list[NDArray]]":
-    """The bones as each image of each store is to show them; kept in files of the run.
+def bones_of(
+    config: TrainXrayConfig, stores: "Sequence[XrayStore]", everybody: "Mapping[str, Pelvis]"
+) -> "list[list[NDArray]]":
+    """The bones that each image of each store goes with; kept in files of the run.
+
+    They are those that the image shows, or with "view" the mean pelvis' at the same place.
 
     Raises:
         UnreadableFileError: If somebody in the sets is not in --subjects, or has no label map.
@@ -344,35 +349,61 @@ def bones_of(config: TrainXrayConfig, stores: "Sequence[XrayStore]") -> "list[li
     groups = [(store, name) for store in stores for name in dict.fromkeys(store.subjects)]
     maps: dict[tuple[int, str], Iterator[NDArray]] = {}
     for store, name in tracked(groups, "project bones", len(groups), config.progress):
+        views = [
+            view for view, own in zip(store.views, store.subjects, strict=True) if own == name
+        ]
+        if config.condition == "view":
+            maps[id(store), name] = iter(_mean_bones(kept, everybody[name].center_ras_mm, views))
+            continue
         if name not in folders or folders[name].labels is None:
             raise UnreadableFileError(
                 f"{name} is in a set, but in no folder of --subjects with a label map."
             )
-        maps[id(store), name] = iter(_bones_of_subject(kept, folders[name], store))
+        maps[id(store), name] = iter(_bones_of_subject(kept, folders[name], views))
     for store in stores:
         found.append([next(maps[id(store), name]) for name in store.subjects])
     return found
 
 
-def _bones_of_subject(folder: Path, subject: SubjectFolder, store: "XrayStore") -> NDArray:
-    """(V, bones, rows, columns) of a subject's images in a store, from a file where it is there."""
-    from XraySynthLib.data.formats import atomic_path, read_labels
+def _bones_of_subject(folder: Path, subject: SubjectFolder, views: "Sequence[View]") -> NDArray:
+    """(V, bones, rows, columns) of a subject at views, from a file where it is there."""
+    from XraySynthLib.data.formats import read_labels
     from XraySynthLib.diffusion.anatomy_maps import bone_maps
 
-    own = zip(store.views, store.subjects, strict=True)
-    views = [view for view, name in own if name == subject.name]
-    assert subject.labels is not None
-    inputs = hashlib.sha256(subject.labels.read_bytes())
+    path = subject.labels
+    assert path is not None
+
+    def make() -> NDArray:
+        try:
+            return bone_maps(*read_labels(path), views)
+        except ValueError as error:
+            raise UnreadableFileError(f"{path} cannot be projected: {error}") from error
+
+    return _kept(folder, path.read_bytes(), views, make)
+
+
+def _mean_bones(folder: Path, center_ras_mm: NDArray, views: "Sequence[View]") -> NDArray:
+    """(V, bones, rows, columns) of the mean pelvis at views, from a file where it is there."""
+    from XraySynthLib.diffusion.anatomy_maps import mean_bone_maps
+
+    return _kept(
+        folder, center_ras_mm.tobytes(), views, lambda: mean_bone_maps(center_ras_mm, views)
+    )
+
+
+def _kept(
+    folder: Path, of: bytes, views: "Sequence[View]", make: "Callable[[], NDArray]"
+) -> NDArray:
+    from XraySynthLib.data.formats import atomic_path
+
+    inputs = hashlib.sha256(of)
     inputs.update(json.dumps([view.to_dict() for view in views]).encode())
     path = folder / f"{inputs.hexdigest()[:32]}.npy"
     if not path.is_file():
-        try:
-            made = bone_maps(*read_labels(subject.labels), views)
-        except ValueError as error:
-            raise UnreadableFileError(f"{subject.labels} cannot be projected: {error}") from error
+        made = make()
         with atomic_path(path) as temporary:
             np.save(temporary, made, allow_pickle=False)
-    return np.load(path, allow_pickle=False)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _examples(
@@ -381,7 +412,7 @@ def _examples(
     everybody: "Mapping[str, Pelvis]",
     prior: "LandmarkPrior",
     network: "NetworkConfig",
-    bones: "Sequence[Sequence[NDArray]] | None",
+    bones: "Sequence[Sequence[NDArray]]",
 ) -> "Examples":
     from XraySynthLib.diffusion.examples import Examples
 
@@ -394,13 +425,24 @@ def _document(
     network: "NetworkConfig",
     stores: "Sequence[XrayStore]",
     watched: "XrayStore",
+    everybody: "Mapping[str, Pelvis]",
 ) -> "SamplerConfig":
     """What the model is, but for what it has learned so far."""
-    from XraySynthLib.diffusion.model import SamplerConfig, directions_of, field_deg
+    from XraySynthLib.diffusion.model import (
+        SamplerConfig,
+        directions_of,
+        field_deg,
+        place_mm,
+        roll_deg,
+    )
     from XraySynthLib.diffusion.store import WINDOWS
 
     views = [view for store in stores for view in store.views]
     fields = [field_deg(view.intrinsics) for view in views]
+    rolls = [roll_deg(view) for view in views]
+    centers = [everybody[name].center_ras_mm for store in stores for name in store.subjects]
+    places = np.stack([place_mm(*one) for one in zip(views, centers, strict=True)])
+    limits = np.stack([np.floor(places.min(axis=0)), np.ceil(places.max(axis=0))], axis=1)
     return SamplerConfig(
         name=config.name,
         landmark_names=watched.names,
@@ -408,6 +450,8 @@ def _document(
         quantity=watched.quantity.value,
         window=WINDOWS[watched.quantity],
         directions_deg=directions_of(views),
+        rolls_deg=(float(np.floor(min(rolls))), float(np.ceil(max(rolls)))),
+        places_mm=tuple(tuple(one) for one in limits.tolist()),
         fields_deg=(min(fields), max(fields)),
         kvp=tuple(sorted({int(kvp) for store in stores for kvp in store.kvp if kvp is not None})),
         people=tuple(sorted(set(watched.people).union(*(store.people for store in stores)))),
