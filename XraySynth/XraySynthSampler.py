@@ -28,8 +28,8 @@ class XraySynthSampler(ScriptedLoadableModule):
         parent.dependencies = ["XraySynthDRR"]
         parent.contributors = ["The XraySynth contributors"]
         parent.helpText = _(
-            "X-rays of nobody with their landmarks, made directly by a trained network from the "
-            "view of a C-arm or from a range of angles."
+            "X-rays of no real person with their landmarks, made directly by a trained network "
+            "from the view of a C-arm or from a range of angles."
         )
         parent.acknowledgementText = _("Synthetic images are not for clinical use.")
 
@@ -221,7 +221,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _showResults(self, job):
         self._parameters.result = self.logic.sampler.show_results()
         count = self._parameters.result.GetNumberOfItems()
-        made = _("{count} X-rays of nobody.").format(count=count)
+        made = _("{count} X-rays of no real person.").format(count=count)
         self.panel.say(" ".join([made, *job.messages]))
 
     def _follow(self, browser):

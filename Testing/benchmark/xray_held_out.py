@@ -23,7 +23,7 @@ from XraySynthLib.workflows import export, sample
 from XraySynthLib.workflows.sample_images import TRIES, Anatomy, Imagined, make_samples
 from XraySynthLib.workflows.subjects import find_subjects
 
-SEED, BATCH = 501, 16
+SEED, BATCH = 601, 16
 Row = Sequence[object]
 KVP = (70, 80, 90, 100, 110)
 CLEAN: Mapping[str, Any] = {

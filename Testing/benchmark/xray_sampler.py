@@ -229,7 +229,7 @@ def settings(bench: Bench) -> None:
         one for one in people.drrs() if one.provenance.seed[1] % people.views < bench.scan_views
     ]
     read = read_by(bench.detector, drrs)
-    looks, fine = look(drrs, side_px)
+    looks = realism.features(realism.pixels(drrs, side_px))
     rows: list[Row] = []
     for condition in bench.people.models:
         usual = replace(SHIPPED, guidance=GUIDANCE[condition])
@@ -247,26 +247,19 @@ def settings(bench: Bench) -> None:
                 ratio(ERRORS[KEPT_ERROR], found, read),
                 ratio(ERRORS[KEPT_ERROR], found, most),
             )
-            its_looks, its_fine = look(samples, side_px)
+            its_looks = realism.features(realism.pixels(samples, side_px))
             rows.append((
                 condition, one.steps, one.guidance, one.lead, *error, *times_drr, *times_most,
                 detection_rate(found), refused_share(samples),
-                realism.kernel_distance(its_looks, looks), its_fine / fine,
+                realism.kernel_distance(its_looks, looks),
             ))  # fmt: skip
     names = (KEPT_ERROR, "times_drr", f"times_{STEPS[-1]}_steps")
     header = (
         "condition", "steps", "guidance", "lead",
         *(f"{name}{end}" for name in names for end in ("", "_low", "_high")),
-        "detection_rate", "refused_share", "kernel_distance_to_drr", "fine_power_ratio",
+        "detection_rate", "refused_share", "kernel_distance_to_drr",
     )  # fmt: skip
     write_csv(header, rows, bench.people.folder / "settings.csv")
-
-
-def look(samples: Sequence[Sample], side_px: int) -> tuple[torch.Tensor, float]:
-    """Features, and mean power above a quarter of a cycle a pixel."""
-    images = realism.pixels(samples, side_px)
-    power = realism.radial_power(images).mean(axis=0)
-    return realism.features(images), float(power[len(power) // 2 :].mean())
 
 
 def speed(bench: Bench) -> None:

@@ -74,7 +74,7 @@ def test_a_landmark_outside_has_an_empty_map(examples):
 
 def test_a_mirrored_example_is_the_mirrored_patients(examples):
     """Image, maps and features are those of the mirrored view, left and right exchanged."""
-    store, config = examples.stores[0], examples.config
+    store = examples.stores[0]
     plain, other = examples.told(0, 2), examples.told(0, 2, mirror=True)
     image, turned = (from_cells(one["data"][None, :4], 2)[0, 0] for one in (plain, other))
     assert torch.equal(turned, image.flip(1))

@@ -48,7 +48,7 @@ def sample(panel):
     panel.ui.applyButton.click()
     assert panel.ui.applyButton.text == "Cancel"
     panel.wait()
-    assert "3 X-rays of nobody" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+    assert "3 X-rays of no real person" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
     return panel.widget.logic.sampler.image_of(panel.ui.resultSelector.currentNode())
 
 

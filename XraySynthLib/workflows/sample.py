@@ -88,6 +88,7 @@ class SampleConfig(AcquisitionOptions, DeviceConfig):
 
 
 DEFAULT_VIEWS = 10
+EXPOSURE_OPTIONS = ("scatter", "photons_per_mm2", "blur_mm", "collimated_share")
 
 
 def check_inputs(config: SampleConfig) -> None:
@@ -223,6 +224,12 @@ def _recipe(config: SampleConfig, model: "SamplerConfig", sha256: str) -> Sample
     quantity = quantity_of(config.format, config.quantity)
     if model.quantity == Quantity.DISPLAY.value and quantity is not Quantity.DISPLAY:
         raise UsageError("This sampler makes display images; use --quantity display.")
+    given = [name for name in EXPOSURE_OPTIONS if getattr(config, name) is not None]
+    if model.quantity == Quantity.DISPLAY.value and given:
+        raise UsageError(
+            "This sampler makes display images, exposed as those that it was trained on; leave out "
+            f"{', '.join('--' + name.replace('_', '-') for name in given)}."
+        )
     if not 0 <= config.detail < float("inf"):
         raise UsageError(f"--detail must be 0 or more, got {config.detail:g}.")
     side = model.network.side_px

@@ -293,8 +293,10 @@ class _Maker:
         assert landmarks is not None
         recipe, acquisition, item = self.recipe, self.acquisitions[index], self.items[index]
         made_as = Quantity(self.sampler.config.quantity)
+        taken = acquisition.to_dict()
         if made_as is Quantity.DISPLAY:
             xray = Xray(np.clip(values, 0, 1), made_as, view=acquisition.view)
+            taken = {name: taken[name] for name in ("pose", "intrinsics")}  # it was not exposed
         else:
             transmission = expose_line_integral(
                 np.maximum(values, 0),
@@ -304,7 +306,7 @@ class _Maker:
             )
             xray = as_quantity(transmission, recipe.quantity, recipe.detail, acquisition.open_field)
         config = {
-            "acquisition": acquisition.to_dict(),
+            "acquisition": taken,
             "detail": recipe.detail,
             DERIVED_FROM: list(self.person.derived_from),
             SAMPLER: {

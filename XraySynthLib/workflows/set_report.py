@@ -167,8 +167,8 @@ def as_display(sample: Sample) -> Xray:
 
 
 def _open_field(sample: Sample) -> NDArray | None:
-    record = sample.provenance.config.get("acquisition")
-    return None if record is None else Acquisition.from_dict(record).open_field
+    record = sample.provenance.config.get("acquisition", {})
+    return None if "exposure" not in record else Acquisition.from_dict(record).open_field
 
 
 def _option_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -349,9 +349,7 @@ def bones_of(
     groups = [(store, name) for store in stores for name in dict.fromkeys(store.subjects)]
     maps: dict[tuple[int, str], Iterator[NDArray]] = {}
     for store, name in tracked(groups, "project bones", len(groups), config.progress):
-        views = [
-            view for view, own in zip(store.views, store.subjects, strict=True) if own == name
-        ]
+        views = [view for view, own in zip(store.views, store.subjects, strict=True) if own == name]
         if config.condition == "view":
             maps[id(store), name] = iter(_mean_bones(kept, everybody[name].center_ras_mm, views))
             continue
