@@ -136,7 +136,7 @@ def _what_it_is(plan: StudyPlan, found: Comparison, n_resamples: int) -> list[st
     refused = len([*(plan.output / "people" / "generated").glob("refused-*.json")])
     if refused:
         texts.append(
-            f"{refused} of the {preset.people} generated CTs failed their quality check; arm c has "
+            f"{refused} of the {preset.people} generated CTs failed the quality check; arm c has "
             "no images of them."
         )
     if n_resamples and len(subjects) < FEW_SUBJECTS:
