@@ -16,13 +16,13 @@ the same command goes on; remove the file to measure again.
                       times_50_steps is at most 1.05
     speed.csv         images a second, DRRs beside them
     sheet.png         DRRs and samples at the same views; marked.png with their landmarks
-    downstream.csv    detectors trained on samples alone and on DRRs alone, tested on DRRs of
-                      another physics, by `xraysynth study` (in the folder study)
+
+Detectors trained on samples alone, beside others trained on DRRs alone, are `xraysynth study`'s.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -42,7 +42,6 @@ from xray_held_out import (
 )
 
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Sample
-from XraySynthLib.data.sets import open_set
 from XraySynthLib.detection.model import Detector, load_detector
 from XraySynthLib.diffusion.model import GUIDANCE
 from XraySynthLib.diffusion.store import HIP_CENTERS
@@ -50,20 +49,16 @@ from XraySynthLib.drr import Acquisition, acquire, materials_from_hu
 from XraySynthLib.evaluation import (
     Comparison,
     Plane,
-    compare,
     mean_error,
-    read_predictions,
 )
-from XraySynthLib.evaluation.arms import KEPT_ERROR, kept_error, pooled
+from XraySynthLib.evaluation.arms import KEPT_ERROR, kept_error
 from XraySynthLib.evaluation.figures import write_csv
 from XraySynthLib.evaluation.measures import detection_rate
 from XraySynthLib.evaluation.views import beam_angles_deg
 from XraySynthLib.registration import RegistrationError, pose_error, view_from_landmarks
-from XraySynthLib.workflows import study
 from XraySynthLib.workflows.figures import Panel, write_sheet
 from XraySynthLib.workflows.sample_images import sampled_anatomy
 from XraySynthLib.workflows.set_report import as_display
-from XraySynthLib.workflows.study_plan import ANATOMY, REFERENCE, VIEW, Run
 
 STEPS = (4, 8, 16, 50)
 GUIDANCES, LEADS = (1.0, 2.0, 3.0), (0.0, 1.0)
@@ -85,14 +80,12 @@ class Bench:
         people: Those held out.
         detector: What reads images.
         training: Sets that samplers were trained on.
-        study_size: Options of `study`.
         scan_views: Images of each person by which settings are compared.
     """
 
     people: HeldOut
     detector: Detector
     training: Sequence[Path]
-    study_size: Mapping[str, int]
     scan_views: int
 
 
@@ -312,40 +305,6 @@ def sheet(bench: Bench) -> None:
         write_sheet(panels, len(chosen), bench.people.folder / path)
 
 
-def downstream(bench: Bench) -> None:
-    """The study's arms of DRRs and of each sampler, and the ratio of their errors."""
-    arms = {"anatomy": ANATOMY, "view": VIEW}
-    config = study.StudyConfig(
-        output=bench.people.folder / "study",
-        arms=(REFERENCE, *(arms[condition] for condition in bench.people.models)),  # type: ignore[arg-type]
-        sizes=(),
-        view_sampler=bench.people.models.get("view"),
-        anatomy_sampler=bench.people.models.get("anatomy"),
-        progress="none",
-        **bench.study_size,  # type: ignore[arg-type]
-    )
-    study.run(config)
-    plan = study.plan_study(config)
-    truth = open_set(plan.truth)
-    found = {}
-    for arm in plan.arms:
-        runs = [Run(arm, seed) for seed in range(plan.preset.seeds)]
-        found[arm] = pooled([compare(truth, read_predictions(plan.found(run))) for run in runs])
-    rows: list[Row] = []
-    for what, arm in {"drr": REFERENCE, **arms}.items():
-        if arm not in found:
-            continue
-        rows += [(what, name, *measured(of, found[arm])) for name, of in ERRORS.items()]
-        rows.append((what, "detection_rate", *measured(detection_rate, found[arm])))
-        if arm != REFERENCE:
-            rows += [
-                (what, f"{name}_ratio", *ratio(of, found[arm], found[REFERENCE]))
-                for name, of in ERRORS.items()
-            ]
-    header = ("trained_on", "measure", "value", "low", "high")
-    write_csv(header, rows, bench.people.folder / "downstream.csv")
-
-
 PARTS: dict[str, tuple[Callable[[Bench], None], str]] = {
     "faithfulness": (faithfulness, "faithfulness.csv"),
     "pose": (pose, "pose.csv"),
@@ -353,7 +312,6 @@ PARTS: dict[str, tuple[Callable[[Bench], None], str]] = {
     "settings": (settings, "settings.csv"),
     "speed": (speed, "speed.csv"),
     "sheet": (sheet, "sheet.png"),
-    "downstream": (downstream, "downstream.csv"),
 }
 """What makes each part, and the file that is written last."""
 
@@ -371,8 +329,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--views", type=int, default=48, help="of each person")
     parser.add_argument("--scan-views", type=int, default=16, help="of them for settings.csv")
-    for name, default in (("people", 40), ("images", 2000), ("images-seen", 40_000), ("seeds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default, help="of downstream's study")
     options = parser.parse_args()
     models = {name: getattr(options, name) for name in ("anatomy", "view")}
     models = {name: model for name, model in models.items() if model is not None}
@@ -391,9 +347,6 @@ def main() -> None:
         people=people,
         detector=detector,
         training=options.training,
-        study_size={
-            name: getattr(options, name) for name in ("people", "images", "images_seen", "seeds")
-        },
         scan_views=options.scan_views,
     )
     for name in options.parts:
