@@ -64,7 +64,6 @@ class SamplerLogic:
             "seed": parameters.seed,
             "steps": parameters.steps,
             "format": "scene",
-            "batch": min(count, 16),
         }
         limits: dict[str, tuple[float, float]] = {}
         if pose is None:
