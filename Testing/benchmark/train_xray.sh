@@ -3,11 +3,12 @@
 #
 #     Testing/benchmark/train_xray.sh FOLDER [IMAGES] [SCALE]
 #
-# IMAGES are shown in the training of "anatomy" (default 28000), twice as many in that of "view", which
-# begins with the network of "anatomy". SCALE divides the number of people and views (default 1, 8 for a try). Any stage that is there already is left as it
-# is, and training goes on where it ended, so the same command resumes. Folders people-wide and
-# people-more of train_detector.sh are the same people: put them, or links to them, into FOLDER
-# first, and they are not made again. CONDITIONS="anatomy" trains that model alone.
+# IMAGES are shown in the training of "anatomy" (default 28000), twice as many in that of "view",
+# which begins with the network of "anatomy". SCALE divides the number of people and views (default
+# 1, 8 for a try). Any stage that is there already is left as it is, and training goes on where it
+# ended, so the same command resumes. Folders people-wide and people-more of train_detector.sh are
+# the same people: put them, or links to them, into FOLDER first, and they are not made again.
+# CONDITIONS="anatomy" trains that model alone.
 set -euo pipefail
 folder=$1 images=${2:-28000} scale=${3:-1}
 run="${PYTHON:-python} -m XraySynthLib"
@@ -20,7 +21,7 @@ $run generate --output people-more --count "$(part 100)" --seed 106 --preset wid
 
 # Line integrals without scatter, blur and collimation, and with next to no noise: what an
 # acquisition adds is added to samples, not learned. 256 px over 298 mm, averaged to 128 px in
-# training; 60 and 120 kVp are kept for tests.
+# training; 60 and 120 kVp are no part of it.
 set_of() {
     local people=$1 name=$2 views=$3
     shift 3
