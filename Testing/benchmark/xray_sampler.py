@@ -43,7 +43,7 @@ from xray_held_out import (
 
 from XraySynthLib.data import ImageLandmarkSet, LandmarkSet, Sample
 from XraySynthLib.detection.model import Detector, load_detector
-from XraySynthLib.diffusion.model import GUIDANCE
+from XraySynthLib.diffusion.model import GUIDANCE, beam
 from XraySynthLib.diffusion.store import HIP_CENTERS
 from XraySynthLib.drr import Acquisition, acquire, materials_from_hu
 from XraySynthLib.evaluation import (
@@ -63,7 +63,8 @@ from XraySynthLib.workflows.set_report import as_display
 STEPS = (4, 8, 16, 50)
 GUIDANCES, LEADS = (1.0, 2.0, 3.0), (0.0, 1.0)
 N_TIMED, REPETITIONS = 16, 3
-N_SHOWN = 6
+SHOWN_DEG = ((0, 0), (0, 25), (0, -25), (25, 0), (-25, 0), (40, 20))
+"""Primary and secondary angle of the sheet's columns; of the DRRs the nearest are shown."""
 BINS_DEG = (-90.0, -30.0, -10.0, 10.0, 30.0, 90.0)
 ERRORS: dict[str, Callable[[Comparison], float]] = {
     "mean_error": lambda found: mean_error(found, Plane.DETECTOR),
@@ -289,7 +290,8 @@ def timed(work: Callable[[], object]) -> float:
 def sheet(bench: Bench) -> None:
     """DRRs and samples at the same views, a column a view, without and with landmarks."""
     drrs = bench.people.drrs()
-    chosen = np.linspace(0, len(drrs) - 1, N_SHOWN).astype(int).tolist()
+    beams = np.stack([one.xray.view.ras_from_camera[:3, 2] for one in drrs])
+    chosen = [int((beams @ beam(*np.array(angles))).argmax()) for angles in SHOWN_DEG]
     rows = {"drr": drrs} | {one: bench.people.samples(one) for one in bench.people.models}
     for path, marked in (("marked.png", True), ("sheet.png", False)):
         panels = []
