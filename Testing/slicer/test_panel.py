@@ -7,6 +7,8 @@ import qt
 from XraySynthSlicer.jobs import Progress, State
 from XraySynthSlicer.panel import JobPanel, in_background
 
+MODULES = [f"XraySynth{name}" for name in ("CT", "DRR", "Dataset", "Sampler", "Landmarks")]
+
 
 class AJob:
     """A job that does what a test says."""
@@ -75,3 +77,28 @@ def test_a_result_that_cannot_be_shown_is_said(panel):
     with pytest.raises(ValueError, match="gone"):  # shown to the user, but not while testing
         panel._poll()
     assert panel.status.text == "The list is gone." and not panel.running
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_loaded_scene_keeps_every_choice(open_panel, scene, tmp_path, module):
+    panel = open_panel(module)
+    bound = [one for one in vars(panel.ui).values() if one.property("SlicerParameterName")]
+    combos = [one for one in bound if type(one) is qt.QComboBox]
+    boxes = [one for one in bound if type(one) is qt.QCheckBox]
+    for combo in combos:
+        combo.setCurrentIndex(combo.count - 1)
+    for box in boxes:
+        box.checked = not box.checked
+    panel.settle()
+    chosen = [*(one.currentIndex for one in combos), *(one.checked for one in boxes)]
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    panel.settle()
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    panel.settle()
+    assert chosen == [*(one.currentIndex for one in combos), *(one.checked for one in boxes)]
+    parameters, name = panel.widget._parameters, boxes[0].property("SlicerParameterName")
+    before = getattr(parameters, name)
+    panel.widget.disconnectParameters()
+    boxes[0].checked = not boxes[0].checked
+    assert getattr(parameters, name) == before

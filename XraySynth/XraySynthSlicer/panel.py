@@ -41,6 +41,16 @@ def in_background(work: Callable[[], T]) -> T:
     return made.result()
 
 
+def connect_gui(parameters: Any, ui: Any) -> Any:
+    """Bind the widgets that name a parameter; returns what `disconnectGui` takes.
+
+    Slicer's own `connectGui` returns nothing (Slicer#7547): what it has bound stays bound.
+    """
+    name = "SlicerParameterName"
+    widgets = {one.property(name): one for one in vars(ui).values() if one.property(name)}
+    return parameters.connectParametersToGui(widgets)
+
+
 def bind_path(widget: Any, parameters: Any, name: str) -> Callable[[], None]:
     """Keep a ctkPathLineEdit and a text of the parameter node alike; returns what ends that.
 
