@@ -178,6 +178,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         for angle in ("primaryFrom", "primaryTo", "secondaryFrom", "secondaryTo"):
             getattr(self.ui, f"{angle}Spin").enabled = parameters.carm is None
+        self.ui.onePersonCheck.enabled = parameters.condition is Condition.ANATOMY
         self._follow(parameters.result)
         self._showImage()
 

@@ -67,6 +67,18 @@ def test_progress_is_told_in_words(panel):
     assert panel.status.text == "Cancelled." and panel.button.text == "Go"
 
 
+def test_an_automatic_job_makes_way_for_what_is_asked_for(panel):
+    automatic, asked = AJob(), AJob()
+    panel._start = lambda: panel.run(asked, lambda: None)
+    panel.run(automatic, lambda: None, automatic=True)
+    assert panel.automatic and panel.button.text == "Go"
+    panel.button.click()
+    assert automatic.state is State.CANCELLED and not panel.automatic
+    assert panel.running and panel.button.text == "Cancel"
+    panel.button.click()
+    assert asked.state is State.CANCELLED and panel.button.text == "Go"
+
+
 def test_a_result_that_cannot_be_shown_is_said(panel):
     def show():
         raise ValueError("The list is gone.")
