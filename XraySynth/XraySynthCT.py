@@ -206,11 +206,11 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
-        from XraySynthSlicer.panel import bind_path
+        from XraySynthSlicer.panel import bind_path, connect_gui
 
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
-            self._guiTag = self._parameters.connectGui(self.ui)
+            self._guiTag = connect_gui(self._parameters, self.ui)
             self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
@@ -238,13 +238,16 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParameters(self, caller=None, event=None):
         """Follow the panel: enable what has an effect, show the bones anew."""
+        from XraySynthSlicer.ct import condition_of
         from XraySynthSlicer.dependencies import notice
 
         parameters = self._parameters
         if parameters is None or slicer.mrmlScene.IsBatchProcessing():  # half a scene is there
             return
+        free = condition_of(parameters) is None
+        self.ui.previewCheck.enabled = self.ui.shapeCheck.enabled = free
         for slider in self._anatomyWidgets():
-            slider.enabled = parameters.shapeAnatomy
+            slider.enabled = free and parameters.shapeAnatomy
         network = parameters.backend is not Backend.RENDERED
         self.ui.labelsSelector.enabled = network
         self.ui.modelPath.enabled = network
@@ -290,7 +293,7 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         parameters = self._parameters
         knobs = tuple(knobs_of(parameters).items())
-        return parameters.showPreview, parameters.seed, knobs
+        return self._mayPreview(), parameters.seed, knobs
 
     def _renderPreview(self):
         """Show the bones as the sliders are; when they have moved meanwhile, once more."""
@@ -317,7 +320,12 @@ class XraySynthCTWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._previewSoon()
 
     def _mayPreview(self):
-        return self._entered and self._parameters is not None and self._parameters.showPreview
+        from XraySynthSlicer.ct import condition_of
+
+        parameters = self._parameters
+        if not self._entered or parameters is None:
+            return False
+        return parameters.showPreview and condition_of(parameters) is None
 
     def _previewSoon(self):
         if not self._previewPending:

@@ -126,7 +126,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._seen = {}
         self._drawn = self._faced = self._shown = None
         self._open = self._behind = False
-        self._previewPending = self._settingAngles = self._automatic = False
+        self._previewPending = self._settingAngles = False
 
     def setup(self):
         """Build the panel, once."""
@@ -179,15 +179,17 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._open = False
         self._behind = self._restTimer.isActive()
         self._restTimer.stop()
-        if self._automatic and self.panel.running:
+        if self.panel.automatic:
             self._behind = True
             self.panel.cancel()
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
+        from XraySynthSlicer.panel import connect_gui
+
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
-            self._guiTag = self._parameters.connectGui(self.ui)
+            self._guiTag = connect_gui(self._parameters, self.ui)
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
             self.onParameters()
@@ -239,7 +241,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is None or parameters.ct is None or parameters.carm is None:
             return
         self._behind = not self._open
-        if self._automatic:
+        if self.panel.automatic:
             self.panel.cancel()
         if not self._open or not parameters.livePreview:
             self._sayingErrors(lambda: self.logic.drr.refresh_screen(parameters))
@@ -289,24 +291,21 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onApply(self):
         """Take the X-ray."""
         self._install()
-        self._automatic = False
         self._take(self._showTaken)
 
     def onRest(self):
         """Take the live X-ray, if nothing that was asked for is running."""
-        if self._parameters is not None and (self._automatic or not self.panel.running):
-            self._automatic = True
-            self._sayingErrors(lambda: self._take(self._showLive))
+        if self._parameters is not None and (self.panel.automatic or not self.panel.running):
+            self._sayingErrors(lambda: self._take(self._showLive, automatic=True))
 
     def onSequence(self):
         """Take the sequence of views."""
         from XraySynthSlicer.drr import sweep
 
-        if self.panel.running and not self._automatic:
+        if self.panel.running and not self.panel.automatic:
             raise ValueError(_("Something is being taken: wait for it, or cancel it first."))
         self._install()
         parameters, views = self._parameters, sweep(self._parameters)
-        self._automatic = False
         self._restTimer.stop()
         self.panel.cancel()
         job = self.logic.drr.job(parameters, list(views.values()))
@@ -517,14 +516,14 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         ensure(Needs.PROJECTION)
 
-    def _take(self, done):
+    def _take(self, done, automatic=False):
         from XraySynthSlicer.drr import view_of
 
         parameters = self._parameters
         self._restTimer.stop()
         self.panel.cancel()
         job = self.logic.drr.job(parameters, [view_of(parameters)])
-        self.panel.run(job, done)
+        self.panel.run(job, done, automatic)
 
     def _showTaken(self):
         type(self.logic.drr).compiled = True

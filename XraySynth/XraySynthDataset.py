@@ -186,11 +186,11 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
-        from XraySynthSlicer.panel import bind_path
+        from XraySynthSlicer.panel import bind_path, connect_gui
 
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
-            self._guiTag = self._parameters.connectGui(self.ui)
+            self._guiTag = connect_gui(self._parameters, self.ui)
             self._paths = [
                 bind_path(self.ui.outputPath, self._parameters, "output"),
                 bind_path(self.ui.subjectsPath, self._parameters, "subjects"),
@@ -282,6 +282,10 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             else:
                 self._place(missing)
 
+    def onMode(self, caller, event):
+        """Placing may have been ended elsewhere: by Esc, a right click or the toolbar."""
+        qt.QTimer.singleShot(0, self._endPlacing)  # a click ends it, too: see `onDefined`
+
     def onDefined(self, caller, event):
         """A point has got a place: ask for the next one."""
         from XraySynthSlicer.dataset import is_placed, next_unplaced
@@ -343,7 +347,7 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Say what to choose or what is not installed, once, until it is something else."""
         from XraySynthSlicer.dependencies import Needs, notice
 
-        if ready:
+        if ready or self._parameters.subjects:
             hint = notice(Needs.PROJECTION, self.ui.applyButton.text)
         else:
             hint = _("Choose a CT and its landmarks, or make a new list of landmarks.")
@@ -380,6 +384,10 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _place(self, row):
         """Ask for a click where this landmark is."""
         node, logic = self._seen, slicer.modules.markups.logic()
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        changed = interaction.InteractionModeChangedEvent
+        if not self.hasObserver(interaction, changed, self.onMode):
+            self.addObserver(interaction, changed, self.onMode)
         self._placing = row
         self.ui.pointList.setCurrentRow(row)
         node.SetControlPointPlacementStartIndex(row)
@@ -392,11 +400,19 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.ui.placeButton.checked and self._seen is not None:
             self._place(row)
 
+    def _endPlacing(self):
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if self._placing is not None and interaction.GetCurrentInteractionMode() != (
+            interaction.Place
+        ):
+            self.ui.placeButton.checked = False
+
     def _stopPlacing(self):
         self._placing = None
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         if interaction is not None:
             interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+        self.panel.say("")
         self._showPoints()
 
     def _follow(self, node):
@@ -458,12 +474,15 @@ class XraySynthDatasetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self._parameters
         if parameters is None:
             return
+        points, places = parameters.points, b""  # a point's move is none of the node's MTime
+        if points is not None:
+            places = slicer.util.arrayFromMarkupsControlPoints(points, world=True).tobytes()
         state = (
             *(parameters.showViews, parameters.poses, parameters.views, parameters.seed),
             *(parameters.limitAngles, parameters.primaryFromDeg, parameters.primaryToDeg),
             *(parameters.secondaryFromDeg, parameters.secondaryToDeg),
-            *(node and node.GetID() for node in (parameters.ct, parameters.points)),
-            parameters.points and parameters.points.GetMTime(),
+            *(node and node.GetID() for node in (parameters.ct, points)),
+            places,
         )
         if state != self._drawn:
             self._drawn = state

@@ -126,11 +126,11 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
-        from XraySynthSlicer.panel import bind_path
+        from XraySynthSlicer.panel import bind_path, connect_gui
 
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
-            self._guiTag = self._parameters.connectGui(self.ui)
+            self._guiTag = connect_gui(self._parameters, self.ui)
             self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
@@ -167,9 +167,10 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             return
         with slicer.util.tryWithErrorDisplay(_("Failed to show the X-ray.")):
             image = self._image()
-            if image is not self._seen.get("image"):
+            before = self._seen.get("image")
+            if image is not before:
                 self._seen["image"] = image
-                self._adopt(image)
+                self._adopt(image, before)
                 return  # which has called this again
             placed = parameters.points is not None and image is not None
             inCt = parameters.ct is not None and parameters.ctLandmarks is not None
@@ -235,14 +236,15 @@ class XraySynthLandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         image = self._parameters.image
         return image if image is not None and image.GetImageData() is not None else None
 
-    def _adopt(self, image):
-        """Take up what is known of an image: the landmarks found in it, and true ones."""
+    def _adopt(self, image, before):
+        """Take up what is known of an image, instead of the one before: points found and true."""
         from XraySynthSlicer.landmarks import FOUND, TRUE
 
         parameters = self._parameters
         parameters.points = image and image.GetNodeReference(FOUND)
-        if image is not None and image.GetNodeReference(TRUE) is not None:
-            parameters.reference = image.GetNodeReference(TRUE)
+        truth = image and image.GetNodeReference(TRUE)
+        if truth is not None or parameters.reference is (before and before.GetNodeReference(TRUE)):
+            parameters.reference = truth
         self.onParameters()
 
     def _sayHint(self, image):

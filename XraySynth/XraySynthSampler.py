@@ -140,11 +140,11 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def connectParameters(self):
         """Bind the panel to the scene's parameters."""
-        from XraySynthSlicer.panel import bind_path
+        from XraySynthSlicer.panel import bind_path, connect_gui
 
         if self._parameters is None:
             self._parameters = self.logic.getParameterNode()
-            self._guiTag = self._parameters.connectGui(self.ui)
+            self._guiTag = connect_gui(self._parameters, self.ui)
             self._paths = [bind_path(self.ui.modelPath, self._parameters, "model")]
             modified = vtk.vtkCommand.ModifiedEvent
             self.addObserver(self._parameters, modified, self.onParameters)
@@ -178,6 +178,7 @@ class XraySynthSamplerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         for angle in ("primaryFrom", "primaryTo", "secondaryFrom", "secondaryTo"):
             getattr(self.ui, f"{angle}Spin").enabled = parameters.carm is None
+        self.ui.onePersonCheck.enabled = parameters.condition is Condition.ANATOMY
         self._follow(parameters.result)
         self._showImage()
 

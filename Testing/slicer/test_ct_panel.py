@@ -1,6 +1,7 @@
 """CT Generator, used as a person does."""
 
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -94,6 +95,46 @@ def test_a_generator_that_is_not_there(panel, tmp_path):
     panel.ui.applyButton.click()
     panel.wait()
     assert "no CT generator" in panel.ui.statusLabel.text
+
+
+def test_a_condition_is_for_generators_alone(panel, a_ct, scene, tmp_path):
+    panel.ui.shapeCheck.checked = True
+    panel.ui.backendCombo.setCurrentIndex(1)
+    panel.ui.modelPath.currentPath = str(tmp_path)
+    panel.ui.labelsSelector.setCurrentNode(scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
+    panel.settle()
+    assert not surfaces(panel)  # they would be another person's
+    for name in ("shapeCheck", "shape1Slider", "previewCheck"):
+        assert not getattr(panel.ui, name).enabled
+    panel.ui.applyButton.click()
+    assert [word for word in panel.widget.panel._job._commands[0] if "--labels" in word]
+    panel.ui.applyButton.click()
+    panel.ui.backendCombo.setCurrentIndex(0)
+    panel.settle()
+    assert surfaces(panel) and panel.ui.shape1Slider.enabled
+    panel.ui.applyButton.click()
+    words = panel.widget.panel._job._commands[0]
+    assert not [word for word in words if "--labels" in word]
+    assert [word for word in words if "--parameters" in word]
+
+
+def test_the_preview_is_not_saved(panel):
+    for model in panel.widget.logic.ct.preview_models():
+        assert not model.GetSaveWithScene() and not model.GetDisplayNode().GetSaveWithScene()
+
+
+def test_closing_the_scene_while_a_ct_is_read(panel, scene):
+    panel.ui.applyButton.click()
+    logic, job = panel.widget.logic.ct, panel.widget.panel._job
+    while job.poll().name == "RUNNING":
+        time.sleep(0.05)
+
+    def close_and_read(read):
+        scene.Clear(False)
+        return read()
+
+    panel.widget.panel._timer.stop()
+    assert logic.show_results(close_and_read) == []
 
 
 def test_closing_the_scene_midway(panel, scene):

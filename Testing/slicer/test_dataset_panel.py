@@ -115,6 +115,22 @@ def test_the_last_landmark_ends_the_placing(panel, scene):
     np.testing.assert_allclose(landmarks_from_node(node).points_ras_mm[3], [1, 2, 3])
 
 
+def test_placing_ended_elsewhere(panel, scene):
+    panel.ui.newListButton.click()
+    panel.ui.placeButton.click()
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)  # Esc
+    panel.settle()
+    assert not panel.ui.placeButton.checked and panel.ui.statusLabel.text == ""
+    panel.ui.placeButton.click()
+    node = panel.ui.pointsSelector.currentNode()
+    node.SetNthControlPointPositionWorld(0, 1.0, 2.0, 3.0)  # a click ends it for a moment
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    panel.settle()
+    assert panel.ui.placeButton.checked and placing(scene)[0]
+    assert panel.ui.statusLabel.text == "Click where FH-r is."
+
+
 def test_sides_are_checked(panel, scene):
     points = new_node(scene, "vtkMRMLMarkupsFiducialNode", "Mine")
     points.AddControlPoint(40.0, 0.0, 0.0, "hip-l")
@@ -203,6 +219,24 @@ def test_the_sphere_shows_the_views_that_are_exported(panel, a_patient, tmp_path
     assert "put the smaller angle first" in panel.ui.statusLabel.text
 
 
+def test_the_sphere_is_not_saved_and_needs_a_place(panel, scene):
+    ct = new_node(scene, "vtkMRMLScalarVolumeNode", "Empty")
+    panel.ui.ctSelector.setCurrentNode(ct)
+    panel.ui.sphereCheck.checked = True
+    panel.settle()
+    assert panel.ui.statusLabel.text == "Empty holds no voxels."
+    panel.ui.ctSelector.setCurrentNode(None)
+    panel.ui.newListButton.click()
+    panel.settle()
+    assert "place a landmark" in panel.ui.statusLabel.text
+    panel.ui.pointsSelector.currentNode().SetNthControlPointPositionWorld(0, 1.0, 2.0, 3.0)
+    panel.settle()
+    models = panel.widget.logic.dataset.view_models()
+    assert len(models) == 2
+    for model in models:
+        assert not model.GetSaveWithScene() and not model.GetDisplayNode().GetSaveWithScene()
+
+
 def test_a_contact_sheet_of_the_first_images(panel, a_patient):
     panel.ui.viewsSpin.value = 4
     panel.ui.previewButton.click()
@@ -238,6 +272,20 @@ def test_subjects_are_kept_for_a_set_of_several(panel, a_patient, tmp_path):
     description = json.loads((tmp_path / "set" / "set.json").read_text("utf-8"))
     names = sorted(subject["name"] for subject in description["subjects"])
     assert names == ["Person_CT", "Somebody_else"]
+
+
+def test_a_subject_that_cannot_be_written_leaves_nothing(panel, a_patient, scene, tmp_path):
+    segmentation = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode").GetSegmentation()
+    segmentation.GetNthSegment(0).SetName("something else")
+    panel.ui.subjectsPath.currentPath = str(tmp_path)
+    panel.ui.saveSubjectButton.click()
+    assert "No label is known" in panel.ui.statusLabel.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_subjects_of_a_folder_need_no_patient(panel, tmp_path):
+    panel.ui.subjectsPath.currentPath = str(tmp_path)
+    assert panel.ui.applyButton.enabled and panel.ui.statusLabel.text == ""
 
 
 def test_poses_and_format_are_exported(panel, a_patient, tmp_path):

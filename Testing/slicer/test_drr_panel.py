@@ -221,6 +221,17 @@ def test_full_physics_when_the_c_arm_rests(panel, monkeypatch):
     assert parameters.xray is live_of(panel)
 
 
+def test_the_button_takes_an_x_ray_while_an_automatic_one_is_made(panel):
+    parameters = parameters_of(panel)
+    panel.widget.onRest()
+    automatic = panel.widget.panel._job
+    assert panel.widget.panel.automatic and panel.ui.applyButton.text == "Take X-ray"
+    panel.ui.applyButton.click()
+    assert automatic.state.name == "CANCELLED" and panel.ui.applyButton.text == "Cancel"
+    panel.wait()
+    assert parameters.xray is not live_of(panel)
+
+
 def test_a_sequence_of_views(panel, scene):
     panel.ui.sweepCountSpin.value = 2
     panel.ui.sequenceButton.click()

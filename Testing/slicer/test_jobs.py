@@ -29,6 +29,8 @@ def test_progress_and_results_of_two_commands(tmp_path):
     ct, size = ["--ct", str(tmp_path / "ct.nrrd")], ["--shape-px", "16", "16"]
     job = Job([["project", *ct, *size, "--output", str(tmp_path / name)] for name in "ab"])
     fractions = finished(job)
+    job._hear({"stage": "project", "done": 1, "total": 2, "eta_s": 3.0})
+    assert job.progress.remaining_s is None  # it would be one command's
     assert (job.state, job.error) == (State.DONE, "")
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0

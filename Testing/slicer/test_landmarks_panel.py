@@ -250,10 +250,13 @@ def test_an_image_brings_what_is_known_of_it(panel, scene):
     other = a_film(scene, noise(1)[None])
     found = new_node(scene, "vtkMRMLMarkupsFiducialNode", "Found")
     node.SetNodeReferenceID(FOUND, found.GetID())
-    for image, points in ((node, found), (other, None), (node, found)):
+    for image, points, truth in ((node, found, marks), (other, None, None), (node, found, marks)):
         panel.ui.imageSelector.setCurrentNode(image)
         assert panel.ui.pointsSelector.currentNode() is points
-        assert panel.ui.referenceSelector.currentNode() is marks
+        assert panel.ui.referenceSelector.currentNode() is truth
+    panel.ui.referenceSelector.setCurrentNode(found)  # a person's choice stays
+    panel.ui.imageSelector.setCurrentNode(other)
+    assert panel.ui.referenceSelector.currentNode() is found
 
 
 def test_a_dragged_point_is_told_from_a_found_one(panel, scene):

@@ -7,6 +7,8 @@ import qt
 from XraySynthSlicer.jobs import Progress, State
 from XraySynthSlicer.panel import JobPanel, in_background
 
+MODULES = [f"XraySynth{name}" for name in ("CT", "DRR", "Dataset", "Sampler", "Landmarks")]
+
 
 class AJob:
     """A job that does what a test says."""
@@ -65,6 +67,18 @@ def test_progress_is_told_in_words(panel):
     assert panel.status.text == "Cancelled." and panel.button.text == "Go"
 
 
+def test_an_automatic_job_makes_way_for_what_is_asked_for(panel):
+    automatic, asked = AJob(), AJob()
+    panel._start = lambda: panel.run(asked, lambda: None)
+    panel.run(automatic, lambda: None, automatic=True)
+    assert panel.automatic and panel.button.text == "Go"
+    panel.button.click()
+    assert automatic.state is State.CANCELLED and not panel.automatic
+    assert panel.running and panel.button.text == "Cancel"
+    panel.button.click()
+    assert asked.state is State.CANCELLED and panel.button.text == "Go"
+
+
 def test_a_result_that_cannot_be_shown_is_said(panel):
     def show():
         raise ValueError("The list is gone.")
@@ -75,3 +89,28 @@ def test_a_result_that_cannot_be_shown_is_said(panel):
     with pytest.raises(ValueError, match="gone"):  # shown to the user, but not while testing
         panel._poll()
     assert panel.status.text == "The list is gone." and not panel.running
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_loaded_scene_keeps_every_choice(open_panel, scene, tmp_path, module):
+    panel = open_panel(module)
+    bound = [one for one in vars(panel.ui).values() if one.property("SlicerParameterName")]
+    combos = [one for one in bound if type(one) is qt.QComboBox]
+    boxes = [one for one in bound if type(one) is qt.QCheckBox]
+    for combo in combos:
+        combo.setCurrentIndex(combo.count - 1)
+    for box in boxes:
+        box.checked = not box.checked
+    panel.settle()
+    chosen = [*(one.currentIndex for one in combos), *(one.checked for one in boxes)]
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene.Clear(False)
+    panel.settle()
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    panel.settle()
+    assert chosen == [*(one.currentIndex for one in combos), *(one.checked for one in boxes)]
+    parameters, name = panel.widget._parameters, boxes[0].property("SlicerParameterName")
+    before = getattr(parameters, name)
+    panel.widget.disconnectParameters()
+    boxes[0].checked = not boxes[0].checked
+    assert getattr(parameters, name) == before

@@ -127,7 +127,7 @@ def test_no_sampler_or_none_of_that_kind(panel, tmp_path, monkeypatch):
     panel.ui.conditionCombo.setCurrentIndex(0)
     panel.ui.applyButton.click()
     panel.wait()
-    assert "told the view alone: choose that under Told" in panel.ui.statusLabel.text
+    assert "told the view alone: choose that under Condition" in panel.ui.statusLabel.text
     panel.ui.modelPath.currentPath = ""
     panel.ui.applyButton.click()
     assert not panel.widget.panel.running
@@ -150,8 +150,10 @@ def test_a_closed_scene_leaves_no_word(panel, scene):
 
 
 def test_all_of_one_person_and_cancel(panel):
-    for checked, n_views in ((False, 1), (True, 3)):
-        panel.ui.onePersonCheck.checked = checked
+    panel.ui.onePersonCheck.checked = True
+    assert not panel.ui.onePersonCheck.enabled  # told the view, it knows no person
+    for condition, n_views in ((1, 1), (0, 3)):
+        panel.ui.conditionCombo.setCurrentIndex(condition)
         panel.ui.applyButton.click()
         job = panel.widget.panel._job
         assert f"--views={n_views}" in job._commands[0]

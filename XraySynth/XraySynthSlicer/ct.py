@@ -18,6 +18,7 @@ from XraySynthLib.anatomy.subject import Subject, sample_subject
 from XraySynthLib.anatomy.tissues import SEGMENTS
 from XraySynthLib.data import LandmarkSet, Volume
 from XraySynthLib.data.formats import read_landmarks, read_volume, write_labels
+from XraySynthLib.errors import XraySynthError
 from XraySynthSlicer.jobs import Job, empty_folder
 from XraySynthSlicer.nodes import (
     labels_from_node,
@@ -60,6 +61,7 @@ class CtLogic:
                 model.SetAttribute(PREVIEW, bone.name)
                 model.SetSaveWithScene(False)
                 display = model.GetDisplayNode()
+                display.SetSaveWithScene(False)
                 display.SetColor(*SEGMENTS[bone][1])
                 display.SetVisibility2D(True)
             surface_to_node(*subject.bones.surface(bone), model)
@@ -91,9 +93,10 @@ class CtLogic:
             "backend": parameters.backend.value,
             "preset": parameters.preset.value,
         }
-        if parameters.labels is not None:
+        condition = condition_of(parameters)
+        if condition is not None:
             options["labels"] = folder / "labels.nrrd"
-            write_segmentation(parameters.labels, folder / "labels.nrrd")
+            write_segmentation(condition, folder / "labels.nrrd")
         elif knobs := knobs_of(parameters):
             options["parameters"] = folder / "knobs.json"
             hips = {
@@ -104,7 +107,8 @@ class CtLogic:
             options["model"] = parameters.model
         words = {
             f"--parameters {folder / 'knobs.json'}": "Anatomy",
-            str(folder / "labels.nrrd"): parameters.labels.GetName() if parameters.labels else "",
+            str(folder / "labels.nrrd"): condition.GetName() if condition else "",
+            "--labels": "Condition",
             "name its folder with --model": "choose its folder under Generator",
             "--model": "Generator",
         }
@@ -123,7 +127,11 @@ class CtLogic:
         self.hide_preview()
         cts: list[Any] = []
         for folder in folders:
-            volume = read(partial(read_volume, folder / "ct.nii.gz", folder / "labels.nii.gz"))
+            try:
+                volume = read(partial(read_volume, folder / "ct.nii.gz", folder / "labels.nii.gz"))
+            except (OSError, XraySynthError):
+                if self._output is output:
+                    raise
             if self._output is not output:  # the scene has been closed meanwhile
                 return cts
             landmarks = read_landmarks(folder / "landmarks.mrk.json")
@@ -132,6 +140,11 @@ class CtLogic:
             title = f"Person {seed}" + (f" no. {number + 1}" if len(folders) > 1 else "")
             cts.append(add_person(self.scene, title, volume, landmarks))
         return cts
+
+
+def condition_of(parameters: Any) -> Any:
+    """The segmentation whose CT is made, None without: the shape model has bones of its own."""
+    return parameters.labels if parameters.backend.value != "rendered" else None
 
 
 def knobs_of(parameters: Any) -> Mapping[str, Any]:

@@ -129,7 +129,10 @@ class DatasetLogic:
             ValueError: If a range of angles runs backward.
         """
         aim_ras_mm = _aim_ras_mm(parameters)
-        places = aim_ras_mm + SPHERE_MM * _directions(parameters)
+        poses, limits_deg = parameters.poses.value, tuple(_limits_deg(parameters).items())
+        count = min(parameters.views, MOST_DOTS)
+        directions = _directions(poses, limits_deg, parameters.seed, count)
+        places = aim_ras_mm + SPHERE_MM * directions
         ball, dot = vtk.vtkSphereSource(), vtk.vtkSphereSource()
         ball.SetRadius(SPHERE_MM)
         ball.SetCenter(*aim_ras_mm)
@@ -215,7 +218,9 @@ class DatasetLogic:
         target = Path(parameters.subjects) / name
         if target.exists():
             raise UnreadableFileError(f"{target} exists; rename the CT or remove that folder.")
-        return _write_subject(parameters, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", dir=target.parent) as draft:
+            return _write_subject(parameters, Path(draft) / name).rename(target)
 
     @property
     def _job(self) -> Path:
@@ -235,6 +240,7 @@ class DatasetLogic:
         node.SetSaveWithScene(False)
         node.SetSelectable(False)
         display = node.GetDisplayNode()
+        display.SetSaveWithScene(False)
         if name == "Views":
             display.SetColor(1.0, 0.6, 0.1)
         else:
@@ -345,18 +351,21 @@ def _aim_ras_mm(parameters: Any) -> NDArray:
         points = points[np.isfinite(points).all(axis=1)]
         if len(points):
             return np.asarray(points.min(axis=0) + points.max(axis=0)) / 2
+    if parameters.ct is None:
+        raise ValueError("Choose a CT, or place a landmark: the sphere of views is about it.")
     return center_ras_mm(parameters.ct)
 
 
-def _directions(parameters: Any) -> NDArray:
+@lru_cache(1)
+def _directions(poses: str, limits_deg: tuple[Any, ...], seed: int, count: int) -> NDArray:
     """(N, 3) unit vectors to the sources of the images that `export` makes, RAS."""
     from XraySynthLib.drr import draw_acquisition
     from XraySynthLib.workflows.acquisition_options import AcquisitionOptions
 
-    ranges = AcquisitionOptions(poses=parameters.poses.value, **_limits_deg(parameters)).ranges()
+    ranges = AcquisitionOptions(poses=poses, **dict(limits_deg)).ranges()
     directions = []
-    for item in range(min(parameters.views, MOST_DOTS)):
-        rng = np.random.default_rng((parameters.seed, item))
+    for item in range(count):
+        rng = np.random.default_rng((seed, item))
         view = draw_acquisition(ranges, Intrinsics(), np.zeros(3), rng).view
         directions.append(-view.ras_from_camera[:3, 2])
     return np.array(directions)

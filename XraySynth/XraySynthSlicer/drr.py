@@ -422,7 +422,12 @@ def landmarks_of(parameters: Any) -> LandmarkSet:
 
 
 def center_ras_mm(node: Any) -> np.ndarray:
-    """(3,) the middle of a volume node, RAS, mm."""
+    """(3,) the middle of a volume node, RAS, mm.
+
+    Raises:
+        ValueError: If it holds no voxels.
+    """
+    _voxels_of(node)
     middle_ijk = [(size - 1) / 2 for size in node.GetImageData().GetDimensions()]
     return (volume_ras_from_ijk(node) @ [*middle_ijk, 1.0])[:3]
 

@@ -28,8 +28,8 @@ WORDS = {
     "name another --output, or repeat the command that made it": "choose another folder for the "
     "set, or set the panel as it was then",
     "name another --output": "choose another folder for the set",
-    "for --condition view, not anatomy": "told the view alone: choose that under Told",
-    "for --condition anatomy, not view": "told bones and the view: choose that under Told",
+    "for --condition view, not anatomy": "told the view alone: choose that under Condition",
+    "for --condition anatomy, not view": "told bones and the view: choose that under Condition",
     "--backend maisi": "MAISI",
     "--parameters": "Anatomy",
     "--preset": "Size",
@@ -56,7 +56,7 @@ class Progress:
     Attributes:
         stage: What is being done.
         fraction: 0..1 of the whole job.
-        remaining_s: Seconds left of the stage, None where not known.
+        remaining_s: Seconds left, None where not known.
     """
 
     stage: str = ""
@@ -166,7 +166,8 @@ class Job:
         if "stage" in values:
             part = values["done"] / max(values["total"], 1)
             fraction = (self._finished + min(part, 1.0)) / len(self._commands)
-            self.progress = Progress(str(values["stage"]), fraction, values.get("eta_s"))
+            left_s = values.get("eta_s") if len(self._commands) == 1 else None
+            self.progress = Progress(str(values["stage"]), fraction, left_s)
 
     def _said(self) -> str:
         """The sentence on the child's standard error."""

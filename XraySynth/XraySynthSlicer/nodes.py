@@ -367,6 +367,7 @@ def labels_from_node(
         there = "" if volume is None else f" within {volume.GetName()}"
         raise ValueError(f"The segmentation {node.GetName()} is empty{there}.")
     numbers = np.array([0] + [label_of_names[name] for name in names])  # merged: 1, 2, ... in order
+    numbers = numbers.astype(np.min_scalar_type(numbers.max()))
     values = vtk_to_numpy(scalars)
     labels = numbers[values.reshape(merged.GetDimensions()[::-1])]
     local_from_ijk, first_ijk = vtk.vtkMatrix4x4(), np.eye(4)

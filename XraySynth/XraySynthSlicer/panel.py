@@ -41,6 +41,16 @@ def in_background(work: Callable[[], T]) -> T:
     return made.result()
 
 
+def connect_gui(parameters: Any, ui: Any) -> Any:
+    """Bind the widgets that name a parameter; returns what `disconnectGui` takes.
+
+    Slicer's own `connectGui` returns nothing (Slicer#7547): what it has bound stays bound.
+    """
+    name = "SlicerParameterName"
+    widgets = {one.property(name): one for one in vars(ui).values() if one.property(name)}
+    return parameters.connectParametersToGui(widgets)
+
+
 def bind_path(widget: Any, parameters: Any, name: str) -> Callable[[], None]:
     """Keep a ctkPathLineEdit and a text of the parameter node alike; returns what ends that.
 
@@ -98,6 +108,7 @@ class JobPanel:
         self._changed = changed
         self._text = button.text
         self._job: Job | None = None
+        self._automatic = False
         self._done: Callable[[], None] | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
@@ -110,11 +121,17 @@ class JobPanel:
         """Whether a job runs."""
         return self._job is not None
 
-    def run(self, job: Job, done: Callable[[], None]) -> None:
+    @property
+    def automatic(self) -> bool:
+        """Whether a job runs that nobody asked for: the button starts one, and this makes way."""
+        return self.running and self._automatic
+
+    def run(self, job: Job, done: Callable[[], None], automatic: bool = False) -> None:
         """Follow a job; `done` is called when it has ended well. One that ran is cancelled."""
         self.cancel()
-        self._job, self._done = job, done
-        self._button.text = _("Cancel")
+        self._job, self._done, self._automatic = job, done, automatic
+        if not automatic:
+            self._button.text = _("Cancel")
         self._bar.setRange(0, 0)  # busy, as long as nothing is done
         self._bar.setVisible(True)
         self.say(_("Starting ..."))
@@ -137,7 +154,7 @@ class JobPanel:
         self._status.text = text
 
     def _pressed(self, *_arguments: object) -> None:
-        if self._job is not None:
+        if self.running and not self._automatic:
             self.cancel()
         else:
             self.attempt(self._start)

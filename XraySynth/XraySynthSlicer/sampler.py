@@ -20,9 +20,6 @@ from XraySynthSlicer.carm import angle_limits
 from XraySynthSlicer.jobs import Job, empty_folder
 from XraySynthSlicer.nodes import samples_to_sequence
 
-MOST_IMAGES = 200
-"""What a set of the format `scene` holds."""
-
 
 class SamplerLogic:
     """What the module does to the scene.
@@ -56,11 +53,12 @@ class SamplerLogic:
         """
         self._pose = pose
         count, folder = parameters.count, empty_folder(self._output.parent)
+        one_person = parameters.onePerson and parameters.condition.value == "anatomy"
         options: dict[str, object] = {
             "output": folder / self._output.name,
             "condition": parameters.condition.value,
             "count": count,
-            "views": count if parameters.onePerson else 1,
+            "views": count if one_person else 1,
             "seed": parameters.seed,
             "steps": parameters.steps,
             "format": "scene",

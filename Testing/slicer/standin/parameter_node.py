@@ -95,7 +95,8 @@ def parameterNodeWrapper(cls):
     cls.__init__ = init
     cls.fields = fields
     cls.connectGui = _connect_gui
-    cls.disconnectGui = lambda self, tag: [undo() for undo in self._bound.pop(tag)]
+    cls.connectParametersToGui = _connect_parameters
+    cls.disconnectGui = lambda self, tag: [undo() for undo in self._bound.pop(tag, ())]
     cls.AddObserver = lambda self, *arguments: self.parameterNode.AddObserver(*arguments)
     cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
     return cls
@@ -114,17 +115,19 @@ _SIGNALS = {
 """Slicer's connectors, of those that have a counterpart here."""
 
 
-def _connect_gui(self, ui):
-    """Bind every widget that has the property SlicerParameterName."""
-    undo = []
-    children = [getattr(ui, name) for name in dir(ui) if not name.startswith("_")]
-    for widget in children:
-        if not isinstance(widget, qt.QWidget) or not widget.property("SlicerParameterName"):
-            continue
-        undo += _bind(self, widget, widget.property("SlicerParameterName"))
+def _connect_parameters(self, widgets):
+    """Bind widgets to the parameters that they are given for; returns the tag that ends it."""
     tag = len(self._bound) + 1
-    self._bound[tag] = undo
+    self._bound[tag] = [undo for name, one in widgets.items() for undo in _bind(self, one, name)]
     return tag
+
+
+def _connect_gui(self, ui):
+    """Bind every widget that has the property SlicerParameterName; like Slicer's, no tag."""
+    name = "SlicerParameterName"
+    _connect_parameters(
+        self, {one.property(name): one for one in vars(ui).values() if one.property(name)}
+    )
 
 
 def _bind(self, widget, name):
