@@ -21,6 +21,7 @@ from xray_held_out import HeldOut, Row, interval
 
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Sample, Xray
 from XraySynthLib.data.sets import open_set
+from XraySynthLib.diffusion.emphasis import plain
 from XraySynthLib.diffusion.store import store_images
 from XraySynthLib.evaluation.figures import new_figure, save_figure, write_csv
 from XraySynthLib.workflows.figures import Panel, write_sheet
@@ -100,8 +101,9 @@ def radial_power(images: NDArray) -> NDArray:
 
 
 def pixels(samples: Iterable[Sample], side_px: int) -> NDArray:
-    """(N, side, side) of samples as a network has them, 0..1."""
-    return (store_images(samples, None, side_px).images.astype(np.float32) + 1) / 2
+    """(N, side, side) of samples as large as a network has them, 0..1 between the window's ends."""
+    store = store_images(samples, None, side_px)
+    return (plain(store.images.astype(np.float32)) + 1) / 2
 
 
 def write_realism(people: HeldOut, training: Sequence[Path]) -> None:
