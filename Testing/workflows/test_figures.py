@@ -10,7 +10,12 @@ from PIL import Image
 
 from XraySynthLib.data import ImageLandmarkSet, Quantity, Xray
 from XraySynthLib.geometry import CArmPose, Intrinsics, view_from_carm
-from XraySynthLib.workflows.figures import Panel, draw_panel, side_letters, write_sheet
+from XraySynthLib.workflows.figures import (
+    Panel,
+    draw_panel,
+    side_letters,
+    write_sheet,
+)
 from XraySynthLib.workflows.report import paragraph, picture, table, write_page
 
 
@@ -90,6 +95,19 @@ def test_a_sheet_is_written_whole(tmp_path):
         assert sheet.size == (384, 408)
         assert np.asarray(sheet.convert("L")).std() > 10
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_the_letter_of_the_left_keeps_its_foot(tmp_path):
+    """Where it once fell between two pixels, an L looked like an I."""
+    view = view_from_carm(CArmPose(), Intrinsics(shape_px=(64, 64), pixel_spacing_mm=(5.0, 5.0)))
+    black = Xray(np.zeros((64, 64), np.float32), Quantity.DISPLAY, view=view)
+    nothing = ImageLandmarkSet((), np.zeros((0, 2)), np.zeros(0, bool), np.zeros(0))
+    write_sheet([Panel(black, nothing, "a")], 1, tmp_path / "s.png", dpi=90)
+    lit = np.asarray(Image.open(tmp_path / "s.png").convert("L")) > 60
+    rows, columns = lit.shape
+    letter = lit[rows // 2 - 15 : rows // 2 + 25, round(0.9 * columns) :]
+    widths = letter.sum(axis=1)
+    assert widths.max() >= widths[widths > 0].min() + 2
 
 
 def test_a_page_escapes_what_it_is_given(tmp_path):

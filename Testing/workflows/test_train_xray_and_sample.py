@@ -252,7 +252,7 @@ class TestSample:
             made_by = one.provenance.config["sampler"]
             assert (made_by["refused"], made_by["complaint"]) == (TRIES - 1, "residual")
         page = (tmp_path / "set" / "index.html").read_text()
-        assert "The landmarks of 100.0% of what was made can be nobody" in page
+        assert "The landmarks of 100.0% of what was made could not be anybody" in page
         assert "4 images have such landmarks still" in page
 
     def test_a_detector_can_be_trained_on_it(self, runs, xraysynth, tmp_path):
@@ -275,7 +275,7 @@ class TestSample:
             (("--roll-deg", 90, 91), "4 of 4 views look from where"),
             (("--source-to-isocenter-mm", 350, 400), "4 of 4 views look from where"),
             (("--aim-offset-mm", 0, 0, 150), "4 of 4 views look from where"),
-            (("--kvp", 80, 120), "trained at 80 to 90 kVp, not at 80 to 120"),
+            (("--kvp", 80, 120), "trained at 80 to 90 kVp; --kvp asks for 80, 120"),
         ],
     )
     def test_what_was_never_trained(self, runs, xraysynth, tmp_path, options, warned):
@@ -340,6 +340,8 @@ class TestSample:
         refused(2, "less than --source-to-detector-mm", "--source-to-detector-mm", 650)
         refused(2, "--steps", "--steps", 0)
         refused(2, "--views", "--views", 0)
+        refused(2, "--guidance must be 0 to 20, got nan", "--guidance", "nan")
+        refused(2, "no device 'cuda'", "--device", "cuda", "--dry-run")
         refused(2, "--format coco", "--format", "coco")
         refused(1, "holds no X-ray sampler", run=tmp_path)
         assert not output.exists()

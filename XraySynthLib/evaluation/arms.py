@@ -143,12 +143,14 @@ def draw_size_curves(table: Table, plane: Plane, path: Path) -> "Figure":
     """Error against the number of training images, a band an arm."""
     figure = _draw(table, "images", KEPT_ERROR, (1, 1), "o-")
     axes = figure.axes[0]
-    images = table.column("images")
+    images = np.unique(table.column("images"))
     axes.set_xlim(images.min() / 1.2, images.max() * 1.2)  # also where nothing was detected
     axes.set_xscale("log")
+    axes.set_xticks(images, [f"{size:g}" for size in images])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("training images")
     axes.set_ylabel(f"mean error with {KEPT:.0%} kept, {plane.unit}")
-    axes.set_title("Error against the number of training images")
+    axes.set_title("Error against the number of training images, one training each")
     save_figure(figure, path)
     return figure
 

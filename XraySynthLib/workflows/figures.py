@@ -109,9 +109,11 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
                 transform=axes.transAxes,
                 color=LETTER_COLOR,
                 fontsize=8,
+                weight="bold",
                 ha="center",
                 va="center",
                 path_effects=outline,
+                snap=False,  # snapped to pixels, an L can lose its foot
             )
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

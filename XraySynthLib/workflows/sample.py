@@ -164,8 +164,10 @@ def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
     batch = 1 if config.batch is None else config.batch
     if min(config.count, views, batch, config.part_size, config.steps) < 1:
         raise UsageError("--count, --views, --batch, --part-size and --steps must be 1 or more.")
-    if config.count > MAX_IMAGES or config.seed < 0 or not 0 <= (config.guidance or 0) <= 20:
-        raise UsageError(f"--count is at most {MAX_IMAGES}, --seed 0 or more, --guidance 0 to 20.")
+    if config.count > MAX_IMAGES or config.seed < 0:
+        raise UsageError(f"--count is at most {MAX_IMAGES}, --seed 0 or more.")
+    if not 0 <= (config.guidance or 0) <= 20:
+        raise UsageError(f"--guidance must be 0 to 20, got {config.guidance:g}.")
     if config.count % views:
         raise UsageError(
             f"--count {config.count} must be a multiple of --views, the images of a person: "
@@ -175,6 +177,9 @@ def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
         raise UsageError(f"--output {config.output} is a file; name a folder.")
     folder = model_folder(config)
     need_torch_packages("Sampling", "diffusers")
+    from XraySynthLib.training.precision import device_of
+
+    device_of(config.device)
     from XraySynthLib.diffusion.model import WEIGHTS_NAME, read_prior, read_sampler_config
 
     model = read_sampler_config(folder)
@@ -294,7 +299,7 @@ def _warn_of_views(config: SampleConfig, plan: SamplePlan, model: "SamplerConfig
     kvp = plan.recipe.ranges.kvp
     if model.kvp and not min(model.kvp) <= min(kvp) <= max(kvp) <= max(model.kvp):
         say(
-            f"The sampler was trained at {min(model.kvp)} to {max(model.kvp)} kVp, not at "
-            f"{min(kvp)} to {max(kvp)}.",
+            f"The sampler was trained at {min(model.kvp)} to {max(model.kvp)} kVp; --kvp asks for "
+            f"{', '.join(map(str, kvp))}.",
             config.progress,
         )

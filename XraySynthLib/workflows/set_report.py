@@ -47,10 +47,14 @@ class Statistics:
     @property
     def refusals(self) -> str:
         """What a sampler made whose landmarks were nobody's, in sentences."""
+        if not self.made_again and not self.implausible:
+            return "No landmarks of what was made were refused."
         n_made = self.made_again + self.images.total()
         share = (self.made_again + self.implausible) / max(n_made, 1)
-        text = f"The landmarks of {100 * share:.1f}% of what was made can be nobody's."
-        text += " Each of these images was made again."
+        text = (
+            f"The landmarks of {100 * share:.1f}% of what was made could not be anybody's and were "
+            "refused; each time the image was made again."
+        )
         if self.implausible:
             text += (
                 f" {self.implausible} images have such landmarks still, as their records' "

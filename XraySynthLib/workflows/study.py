@@ -204,6 +204,8 @@ def _preset(config: StudyConfig) -> Preset:
             f"--images {preset.images} must be a multiple of --people, {preset.people}."
         )
     n_learned = preset.images - preset.images // preset.people * preset.n_watched
+    if config.sizes is None:  # the preset's, as far as there are so many images
+        preset = replace(preset, sizes=tuple(size for size in preset.sizes if size < n_learned))
     if preset.sizes and max(preset.sizes) >= n_learned:
         raise UsageError(
             f"--sizes must be less than {n_learned}: of {preset.images} images of {preset.people} "
