@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,8 @@ def draw_size_curves(table: Table, plane: Plane, path: Path) -> "Figure":
     images = np.unique(table.column("images"))
     axes.set_xlim(images.min() / 1.2, images.max() * 1.2)  # also where nothing was detected
     axes.set_xscale("log")
-    axes.set_xticks(images, [f"{size:g}" for size in images])
+    ticks = [one for one, more in pairwise([*images, np.inf]) if more / one > 1.3]  # not too close
+    axes.set_xticks(ticks, [f"{size:g}" for size in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training images")
     axes.set_ylabel(f"mean error with {KEPT:.0%} kept, {plane.unit}")
