@@ -126,7 +126,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._seen = {}
         self._drawn = self._faced = self._shown = None
         self._open = self._behind = False
-        self._previewPending = self._settingAngles = False
+        self._previewPending = self._overtaken = self._settingAngles = False
 
     def setup(self):
         """Build the panel, once."""
@@ -241,6 +241,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is None or parameters.ct is None or parameters.carm is None:
             return
         self._behind = not self._open
+        self._overtaken = False
         if self.panel.automatic:
             self.panel.cancel()
         if not self._open or not parameters.livePreview:
@@ -470,6 +471,9 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.panel.say(_("Preparing the preview ..."))
             self._previewSoon(STEP_MS)
             return
+        if self._overtaken:
+            self._overtaken = False
+            return
         drr.preview(parameters)
         if not self.panel.running:
             self.panel.say("")
@@ -528,6 +532,7 @@ class XraySynthDRRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _showTaken(self):
         type(self.logic.drr).compiled = True
         self.logic.drr.add_result(self._parameters)
+        self._overtaken = self._previewPending  # by what has been taken of the same view
 
     def _showLive(self):
         type(self.logic.drr).compiled = True

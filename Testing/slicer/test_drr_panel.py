@@ -232,6 +232,21 @@ def test_the_button_takes_an_x_ray_while_an_automatic_one_is_made(panel):
     assert parameters.xray is not live_of(panel)
 
 
+def test_a_preview_that_comes_late_leaves_the_x_ray_that_was_taken(panel, monkeypatch):
+    parameters, drr = parameters_of(panel), panel.widget.logic.drr
+    monkeypatch.setattr(drr, "ready", lambda ct: False)
+    panel.ui.primarySlider.value = 12
+    panel.ui.applyButton.click()
+    panel.wait()
+    taken = parameters.xray
+    assert taken is not live_of(panel)
+    monkeypatch.undo()
+    wait_until(panel, lambda: not panel.widget._previewPending)
+    assert parameters.xray is taken
+    panel.ui.primarySlider.value = 13
+    wait_until(panel, lambda: parameters.xray is live_of(panel))
+
+
 def test_a_sequence_of_views(panel, scene):
     panel.ui.sweepCountSpin.value = 2
     panel.ui.sequenceButton.click()
