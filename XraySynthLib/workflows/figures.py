@@ -100,8 +100,13 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
             path_effects=outline,
         )
     if panel.xray.view is not None:
-        places = ((0.02, 0.5), (0.98, 0.5), (0.12, 0.97), (0.12, 0.03))
-        for letters, (x, y) in zip(side_letters(panel.xray.view), places, strict=True):
+        places = (
+            (0.01, 0.5, "left"),
+            (0.99, 0.5, "right"),
+            (0.12, 0.97, "center"),
+            (0.12, 0.03, "center"),
+        )
+        for letters, (x, y, along) in zip(side_letters(panel.xray.view), places, strict=True):
             axes.text(
                 x,
                 y,
@@ -110,7 +115,7 @@ def draw_panel(axes: "Axes", panel: Panel) -> None:
                 color=LETTER_COLOR,
                 fontsize=8,
                 weight="bold",
-                ha="center",
+                ha=along,
                 va="center",
                 path_effects=outline,
                 snap=False,  # snapped to pixels, an L can lose its foot
