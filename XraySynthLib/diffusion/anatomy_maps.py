@@ -19,7 +19,7 @@ BONES = tuple(BONE_NAMES)
 """DeepFluoro's label ids, in the order of the maps."""
 UNIT_MM = 50.0
 MEAN_GRID = ((240, 128, 176), 2.5)
-"""Shape (K, J, I) and spacing, mm, of the mean pelvis' label map."""
+"""Shape (K, J, I) and spacing, mm, of the mean pelvis' label map: trained networks go with it."""
 MIRRORED_ORDER = [BONES.index({1: 2, 2: 1, 5: 6, 6: 5}.get(bone, bone)) for bone in BONES]
 """Number of each bone's partner on the patient's other side."""
 

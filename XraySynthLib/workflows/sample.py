@@ -177,11 +177,10 @@ def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
         raise UsageError(f"--output {config.output} is a file; name a folder.")
     folder = model_folder(config)
     need_torch_packages("Sampling", "diffusers")
+    from XraySynthLib.diffusion.model import WEIGHTS_NAME, read_prior, read_sampler_config
     from XraySynthLib.training.precision import device_of
 
-    device_of(config.device)
-    from XraySynthLib.diffusion.model import WEIGHTS_NAME, read_prior, read_sampler_config
-
+    device_of(config.device)  # refused before anything is written
     model = read_sampler_config(folder)
     if model.network.condition != config.condition:
         raise UsageError(
@@ -190,7 +189,7 @@ def plan_set(config: SampleConfig) -> "tuple[SamplePlan, SamplerConfig]":
         )
     if not (folder / WEIGHTS_NAME).is_file():
         raise UnreadableFileError(f"{folder / WEIGHTS_NAME} is missing; get the whole model.")
-    read_prior(folder, model.network.n_landmarks)
+    read_prior(folder, model.network.n_landmarks)  # refused here, if damaged
     recipe = _recipe(config, model, sha256_of(folder / WEIGHTS_NAME))
     people = tuple(sorted({*model.people, *_behind_bones(config)}))
     names = [

@@ -392,6 +392,7 @@ def _mean_bones(folder: Path, center_ras_mm: NDArray, views: "Sequence[View]") -
 def _kept(
     folder: Path, of: bytes, views: "Sequence[View]", make: "Callable[[], NDArray]"
 ) -> NDArray:
+    """What `make` makes of bones at views, from a file where it is there; it stays on the disk."""
     from XraySynthLib.data.formats import atomic_path
 
     inputs = hashlib.sha256(of)
